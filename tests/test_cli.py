@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import DEDICATED, TRANSFER
+from support import DEDICATED, LOSABLE, TRANSFER
 from typer.testing import CliRunner
 
 import vk_mem
@@ -443,6 +443,25 @@ def test_top_counts_failures_and_moves(tmp_path: Path) -> None:
         tmp_path / "s", json.dumps(GOOD | {"events": {"failure": 2, "move": 5}}).encode() + b"\n"
     ):
         assert "2 failed; 5 moved" in good("top", tmp_path / "s", "--once")
+
+
+def test_top_tells_what_may_be_lost_and_what_was(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with Allocator(SimulatedDevice("discrete-8gib"), frames_in_flight=0) as allocator:
+        made = [allocator.create_buffer(1 << 20, TRANSFER, flags=LOSABLE) for _ in range(5)]
+        allocator.set_current_frame_index(1)
+        allocator.touch_many(made[:3])
+        with vk_mem.serve_stats(path, allocator, interval=0.02):
+            line = "that may be lost"
+            assert f"5 {line}: 5.0 MiB; 0 lost: 0 B" in good("top", path, "--once")
+            assert allocator.make_allocations_lost() == 2
+            assert f"3 {line}: 3.0 MiB; 2 lost: 2.0 MiB" in good("top", path, "--once")
+            made.pop().destroy()
+            assert f"3 {line}: 3.0 MiB; 1 lost: 1.0 MiB" in good("top", path, "--once")
+            found = json.loads(good("top", path, "--once", "--json"))["evictions"]
+            assert list(found.values()) == [3, 3 << 20, 1, 1 << 20]
+            allocator.destroy_many(made)
+            assert line not in good("top", path, "--once")
 
 
 def test_top_in_a_terminal(served: tuple[str, Allocator]) -> None:

@@ -144,7 +144,7 @@ def test_limits_and_progress(simulated_allocator: Allocator) -> None:
 
 def test_wrong_arguments(simulated_allocator: Allocator) -> None:
     allocator = simulated_allocator
-    with pytest.raises(InvalidArgumentError, match="named 'best'"):
+    with pytest.raises(InvalidArgumentError, match="algorithm is 'best'"):
         allocator.defragment(algorithm="best")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="max_seconds"):
         allocator.defragment(max_seconds=-1)
@@ -505,7 +505,7 @@ def test_an_allocator_defragments_by_itself(simulated: SimulatedDevice) -> None:
     least = 75 * 40_000
     assert held[True] <= least * 1.125 + 2 * MIB < held[False]
     for wrong in (DefragmentationPolicy(share=-1), DefragmentationPolicy(algorithm="x")):  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgumentError, match=r"share|named"):
+        with pytest.raises(InvalidArgumentError, match=r"share|algorithm is"):
             Allocator(simulated, auto_defragment=wrong)
     with pytest.raises(TypeError, match="DefragmentationPolicy, not int"):
         Allocator(simulated, auto_defragment=1)  # type: ignore[arg-type]

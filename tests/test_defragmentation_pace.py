@@ -46,7 +46,9 @@ def test_frames_do_not_wait_for_blocks_that_are_given_back(simulated: SimulatedD
     assert simulated.live_memory_objects == 0 and not simulated.violations
 
 
-def test_a_run_gives_blocks_back_beside_its_moves_and_waits_in_the_end(simulated: SimulatedDevice) -> None:
+def test_a_run_gives_blocks_back_beside_its_moves_and_waits_in_the_end(
+    simulated: SimulatedDevice,
+) -> None:
     with Allocator(simulated) as allocator:
         pool, live = half_empty(allocator)
         told: list[DeviceMemoryEvent] = []

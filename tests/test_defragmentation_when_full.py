@@ -25,15 +25,18 @@ MIB = 1 << 20
 SIZE = 40_000
 
 
-def full_pool(allocator: Allocator, **keywords: Any) -> tuple[vk_mem.Pool, dict[Buffer, bytes]]:
+def full_pool(
+    allocator: Allocator, *, fallback: bool = False, **keywords: Any
+) -> tuple[vk_mem.Pool, dict[Buffer, bytes]]:
     """A pool of two blocks, half of which is free in pieces, and what is in the buffers."""
-    pool = allocator.create_pool(memory_type_index=0, block_size=MIB, max_block_count=2)
+    pool = allocator.create_pool(
+        memory_type_index=0, block_size=MIB, max_block_count=2, fallback=fallback
+    )
     buffers = []
-    try:
-        while True:
-            buffers.append(allocator.create_buffer(SIZE, COPIED, pool=pool, **keywords))
-    except OutOfDeviceMemoryError:
-        allocator.destroy_many(buffers[::2])
+    for _ in range(2 * (MIB // SIZE)):
+        buffers.append(allocator.create_buffer(SIZE, COPIED, pool=pool, **keywords))
+    assert pool.statistics().block_count == 2
+    allocator.destroy_many(buffers[::2])
     contents = {it: pattern(SIZE, index) for index, it in enumerate(buffers[1::2])}
     for it, data in contents.items():
         Check(allocator).write(it, data)

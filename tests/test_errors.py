@@ -120,6 +120,7 @@ def test_bases_of_the_errors() -> None:
         "OutOfHostMemoryError": MemoryError,
         "InvalidArgumentError": ValueError,
         "UseAfterFreeError": ValueError,
+        "LostError": ValueError,
         "DumpError": ValueError,
         "InitializationError": RuntimeError,
     }

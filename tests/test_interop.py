@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support import repr_without_addresses
 
-from vk_mem import interop
+from vk_mem import Allocator, SimulatedDevice, interop
 from vk_mem.errors import InvalidArgumentError
 
 HANDLE = 0x1234_5678_9ABC_DEF0
@@ -433,3 +433,23 @@ def test_nothing_is_imported() -> None:
         "sys.exit(f'imported: {loaded}' if loaded else 0)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_errors_show_texts_of_the_caller_on_one_line() -> None:
+    long = "k\n" * 500
+    for call in (
+        lambda: interop.to_int(object(), long, long),
+        lambda: interop.struct_address(object(), long, 8, long),
+        lambda: interop.chain_address(object(), long),
+        lambda: interop.function_address(0, long),
+        lambda: interop.function_address(object(), long),
+        lambda: interop.as_handle(5, interop, long),
+        lambda: interop.device_arguments(5, 5, 0, device_keyword=long),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            call()
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    with Allocator(SimulatedDevice()) as allocator:
+        table = allocator.heap_budgets()
+    with pytest.raises(TypeError, match="keyword must be a str, not a HeapBudgets"):
+        interop.chain_address(object(), table)  # type: ignore[arg-type]

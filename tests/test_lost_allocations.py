@@ -281,7 +281,6 @@ class TestRing:
 class TestThreads:
     """L3, TestPool_Benchmark"""
 
-    @pytest.mark.parametrize("device", ["discrete-8gib", "integrated", "driver"], indirect=True)
     def test_l3(self, device: Device) -> None:
         with frames(device, frames_in_use=1) as allocator, pool_of(allocator, 4 * MIB) as pool:
             barrier = threading.Barrier(4)

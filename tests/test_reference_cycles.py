@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import DONT_BIND, RANDOM, TRANSFER, pattern
+from support import DONT_BIND, LOSABLE, RANDOM, TRANSFER, pattern
 
 from vk_mem import (
     AllocationCreateInfo,
@@ -317,4 +317,23 @@ def test_an_array_keeps_the_memory_and_not_the_buffer(allocator: Allocator) -> N
     with pytest.warns(ResourceWarning, match="unclosed Buffer"):
         del array
     collect(allocator, 0)
+    assert left(allocator) == 0
+
+
+@pytest.mark.parametrize("by", ["user data", "callback"])
+def test_a_resource_that_was_lost(allocator: Allocator, by: str) -> None:
+    buffer = allocator.create_buffer(64, TRANSFER, flags=LOSABLE)
+    if by == "user data":
+        buffer.user_data = [buffer]
+    else:
+        buffer.on_lost(lambda _, me=buffer: me)  # type: ignore[misc]
+    seen = weakref.ref(buffer)
+    allocator.set_current_frame_index(5)
+    assert allocator.make_allocations_lost() == 1
+    gc.collect()
+    assert buffer.is_lost, "what can be reached stays"
+    del buffer
+    collect(allocator, 0)
+    assert seen() is None
+    assert allocator.calculate_statistics().evictions.lost_count == 0
     assert left(allocator) == 0

@@ -587,8 +587,8 @@ def test_threads_against_losses_and_a_budget(allocator: Allocator, pool: Pool) -
                 time.sleep(0.002)
             stop.set()
             used = sum(it.result(timeout=30) for it in running)
-        assert errors == [] and used > 20
-        assert cache.evicted > 3
+        # How many leave depends on how often the threads get to run.
+        assert errors == [] and used > 20 and cache.evicted > 0
         assert cache.bytes == sum(it.allocation.size for _, it in cache.items())
 
 
@@ -637,7 +637,7 @@ def test_what_make_returns_is_checked(
             with pytest.raises(TypeError) as raised:
                 cache["none"]
             assert str(raised.value) == (
-                "the resource of 'none' must be a Buffer, an Image or an Allocation, not a NoneType"
+                "the resource of 'none' must be a Buffer, an Image or an Allocation, not None"
             )
             with pytest.raises(InvalidArgumentError, match="another allocator"):
                 cache["foreign"]

@@ -309,6 +309,35 @@ def test_a_block_or_an_alias_of_one_side_only() -> None:
     assert sides == {"base": 0, "old": 1, "young": 2, "gone": 1, "new": 2}
 
 
+def test_a_comparison_shows_figures_of_both_sides_and_marks_what_was_freed() -> None:
+    full = region(0, MIB, 0, "mesh")
+    then = make_dump(pool(Block("0", 2 * MIB, ()), Block("7", MIB, (full,))))
+    now = make_dump(pool(Block("0", 2 * MIB, (full,)), Block("8", MIB, ())))
+    both = "2 blocks, 1 MiB of 3 MiB"
+    for before, after, told in (
+        (then, make_dump(pool(Block("0", 2 * MIB, (full,)))), f"{both} → 1 block, 1 MiB of 2 MiB"),
+        (then, now, both),
+    ):
+        svg = parsed_svg(vk_mem.view.svg(before, other=after))
+        assert told in texts_of(svg)
+        assert texts_of(svg).count("freed") == 1
+        header, *_ = page_data(vk_mem.view.html(before, other=after))
+        assert [it["figures"] for it in header["pools"]] == [told]
+        heights = {
+            bar.get("data-id"): [
+                (rect.get("y"), float(rect.get("height", 0)))
+                for rect in bar
+                if rect.get("class") == "bar"
+            ]
+            for bar in bars_of(svg)
+        }
+        ((_, whole),) = heights["0"]
+        assert heights["7"] == [(None, whole / 2)]
+        assert heights.get("8", [("15", whole / 2)]) == [(f"{whole / 2:g}", whole / 2)]
+    alone = texts_of(parsed_svg(vk_mem.view.svg(then)))
+    assert both in alone and "freed" not in alone
+
+
 def test_equal_dumps_have_no_difference() -> None:
     header, columns, _ = page_data(vk_mem.view.html(mixed_dump(), other=mixed_dump()))
     used = [

@@ -306,7 +306,7 @@ CONTRADICTIONS: list[tuple[int, int]] = [
     *((flags, MemoryUsage.GPU_LAZILY_ALLOCATED) for flags in (MAPPED, WRITE, RANDOM, NEVER)),
 ]
 # Bits that VMA has had, or will have, or nobody.
-CONTRADICTIONS += [(1 << bit, MemoryUsage.AUTO) for bit in (3, 4, 5, 6, 13, 14, 15, 19, 20, 31)]
+CONTRADICTIONS += [(1 << bit, MemoryUsage.AUTO) for bit in (5, 6, 13, 14, 15, 19, 20, 31)]
 for flags, usage in CONTRADICTIONS:
     keywords = f"flags={int(flags):#x}, usage={int(usage)}"
     for row in (

@@ -23,6 +23,8 @@ _CALLS: dict[str, tuple[tuple[str, ...], type]] = {
     "create_aliasing_buffer": (("base", *_SIZE), _typing.AliasBufferKeywords),
     "create_aliasing_image": (("base", *_IMAGE), _typing.AliasImageKeywords),
     "create_buffer": (_SIZE, _typing.BufferKeywords),
+    "destination.create_buffer": (_SIZE, _typing.BufferDetails),
+    "destination.create_image": (_IMAGE, _typing.ImageDetails),
     "create_buffers": (("sizes", "infos", "buffer_usage"), _typing.ManyBufferKeywords),
     "create_image": (_IMAGE, _typing.ImageKeywords),
     "create_images": (("images",), _typing.ManyImageKeywords),

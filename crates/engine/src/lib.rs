@@ -41,7 +41,7 @@ pub use defragmentation::{
 pub use device::*;
 pub use dump::describe::{AliasDescription, Describe, Description};
 pub use error::*;
-pub use eviction::{Evictable, EvictionOwner, EvictionStatistics};
+pub use eviction::{Evictable, EvictionOwner, EvictionStatistics, Room};
 pub use handle::*;
 pub use heap::ledger::HeapBudget;
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};

@@ -284,7 +284,7 @@ fn requests_that_are_wrong() {
              required_flags=HOST_VISIBLE; HOST_COHERENT among the required_flags is memory that needs no \
              flush",
         ),
-        (Create::from_bits_retain(0x4000_0008), "AllocationCreateFlags has no bits 0x40000008"),
+        (Create::from_bits_retain(0x4080_0000), "AllocationCreateFlags has no bits 0x40800000"),
     ] {
         refused(&world, &flagged(1, flags), text);
     }

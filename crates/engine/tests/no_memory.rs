@@ -277,3 +277,83 @@ fn a_quarantine_without_host_memory_holds_nothing_back() {
         world.assert_empty();
     }
 }
+/// Requests that take others away, in every way, without host memory for lists of more than some sizes.
+#[test]
+fn a_search_for_whom_to_take_away_without_memory_costs_nobody() {
+    let dedicated = Create::DEDICATED_MEMORY;
+    for (algorithm, flags) in [
+        (Algorithm::Tlsf, Create::empty()),
+        (Algorithm::Buddy, Create::empty()),
+        (Algorithm::Linear, Create::empty()),
+        (Algorithm::Tlsf, dedicated),
+    ] {
+        let mut failures = 0;
+        for most in (9..18).map(|bits| 1 << bits) {
+            let world = World::with(
+                one_heap(64 * MIB),
+                &AllocatorOptions { heap_size_limits: vec![8 * MIB], ..blocks_of(MIB) },
+            );
+            let allocator = &world.allocator;
+            let rules = PoolCreateInfo {
+                block_size: Some(4 * MIB),
+                max_block_count: 1,
+                algorithm,
+                ..PoolCreateInfo::default()
+            };
+            let pool = (flags != dedicated).then(|| allocator.create_pool(&rules).unwrap());
+            let size = if flags == dedicated { 8 * KIB } else { 4 * KIB };
+            let request = |size| {
+                let mut request = flagged(size, flags | Create::CAN_MAKE_OTHER_LOST);
+                request.create_info.pool = pool;
+                request
+            };
+            let mut all = Vec::new();
+            for frame in 1..=1024 {
+                allocator.set_frame(frame);
+                let made = allocator.allocate(&request(size)).unwrap();
+                all.push((made, allocator.make_evictable(&made, 0.5).unwrap()));
+            }
+            allocator.set_frame(9999);
+            for at in [0, 1] {
+                allocator.set_name(all[at].0.id, Some("a name")).unwrap();
+            }
+            let lost = || all.iter().filter(|it| it.1.is_lost()).count();
+            let made = limited(most, || allocator.allocate(&request(MIB)));
+            match &made {
+                Ok(_) => assert_eq!(lost() as u64, MIB / size, "{algorithm:?}"),
+                Err(_) => assert_eq!(lost(), 0, "{algorithm:?} with {most} bytes"),
+            }
+            failures += u64::from(made.is_err());
+            allocator.validate().unwrap();
+            // What could not be found without memory is found with it.
+            let made = made.or_else(|_| allocator.allocate(&request(MIB))).unwrap();
+            assert_eq!(lost() as u64, MIB / size, "{algorithm:?}");
+            let before = lost();
+            let taken = limited(most, || allocator.make_allocations_lost(None)).unwrap();
+            assert_eq!(lost() - before, taken);
+            assert_eq!(allocator.make_allocations_lost(None), Ok(all.len() - before - taken));
+            allocator.validate().unwrap();
+            drop(allocator.free(made.id).unwrap());
+            all.into_iter().for_each(|it| assert!(it.1.end()));
+            pool.into_iter().for_each(|it| allocator.destroy_pool(it).unwrap());
+            world.assert_empty();
+        }
+        assert!((1..9).contains(&failures), "{algorithm:?}: {failures}");
+    }
+}
+
+#[test]
+fn what_cannot_be_made_evictable_without_memory_is_not() {
+    let world = World::new(one_heap(64 * MIB));
+    let made: Vec<_> = (0..300).map(|_| world.allocator.allocate(&buffer(64)).unwrap()).collect();
+    for most in [512, 2048, 4096, 64 << 10] {
+        let error = limited(most, || {
+            let all = made.iter().map(|it| world.allocator.make_evictable(it, 0.5).map(drop));
+            all.filter_map(Result::err).next()
+        });
+        assert!(matches!(error, None | Some(Error::NoHostMemory(_))), "{error:?}");
+        assert_eq!(error.is_some(), most <= 4096, "{most}");
+    }
+    made.iter().for_each(|it| drop(world.allocator.free(it.id).unwrap()));
+    world.assert_empty();
+}

@@ -47,6 +47,7 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
         empty_block_retention,
         prefetch: false,
         exceed_allocation_count: random.one_in(4),
+        frames_in_use: random.below(3),
         debug: debug(random),
         ..AllocatorOptions::default()
     }
@@ -62,22 +63,28 @@ fn debug(random: &mut Random) -> DebugOptions {
     }
 }
 
-fn run(profile: &str, seed: u64, steps: u64) {
+/// Returns the number of lost allocations.
+fn run(profile: &str, seed: u64, steps: u64) -> u64 {
     let mut random = Random(seed);
     let mut info = profile_info(profile).unwrap();
     let options = situation(&mut info, &mut random);
     let heaps = info.heaps.clone();
-    let mut shadow = Shadow::new(World::with(info, &options), options.debug);
+    let (frames_in_use, debug) = (options.frames_in_use, options.debug);
+    let mut shadow = Shadow::new(World::with(info, &options), frames_in_use, debug);
     for step in 0..steps {
         // Fills and empties in turns.
         let grows = step / 60 % 2 == 0;
+        if random.one_in(3) {
+            shadow.world.allocator.set_frame(step);
+        }
         match random.below(20) {
             0 => {
                 let heap = random.below(heaps.len() as u64) as u32;
                 let left = random.pick(&[u64::MAX, 3 * MIB, 100 * KIB, 0]);
                 let free = heaps[heap as usize].size.saturating_sub(left);
-                shadow.world.device.occupy(heap, free);
+                shadow.occupy(heap, free);
             }
+            1 if random.one_in(4) => shadow.lose_all(),
             1..=4 if !shadow.is_empty() => shadow.use_one(&mut random),
             it if it < if grows { 15 } else { 9 } => {
                 let request = requests::random(&mut random, shadow.world.device.as_ref());
@@ -93,6 +100,7 @@ fn run(profile: &str, seed: u64, steps: u64) {
     }
     shadow.free_all();
     shadow.world.assert_empty();
+    shadow.lost
 }
 
 /// Threads run tests side by side, so the seeds are spread over some.
@@ -101,10 +109,12 @@ macro_rules! random_requests_agree_with_the_shadow {
         #[test]
         fn $name() {
             for profile in profile_names() {
-                for seed in $seeds {
+                let lost = $seeds.map(|seed| {
                     println!("profile {profile}, seed {seed}");
-                    run(profile, seed, 220);
-                }
+                    run(profile, seed, 220)
+                });
+                let lost: u64 = lost.sum();
+                assert!(lost >= 20, "{profile}: {lost} lost");
             }
         }
     )*};
@@ -130,7 +140,8 @@ fn random_batches_agree_with_the_shadow() {
                 debug: debug(&mut random),
                 ..AllocatorOptions::default()
             };
-            let mut shadow = Shadow::new(World::with(info, &options), options.debug);
+            let (frames_in_use, debug) = (options.frames_in_use, options.debug);
+            let mut shadow = Shadow::new(World::with(info, &options), frames_in_use, debug);
             for _ in 0..30 {
                 let count = random.below(40) as usize;
                 // Most calls repeat one create info; some mix several.
@@ -145,6 +156,7 @@ fn random_batches_agree_with_the_shadow() {
                     })
                     .collect();
                 shadow.allocate_many(&batch);
+                shadow.world.allocator.set_frame(shadow.made);
                 shadow.check();
                 if random.one_in(2) {
                     let count = random.below(shadow.len() + 1) as usize;

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from vk_mem._lazy import load
 from vk_mem._readable import read_memory
 from vk_mem.errors import InvalidArgumentError
-from vk_mem.text import counted, with_article
+from vk_mem.text import counted, short, visible, with_article
 
 __all__ = [
     "DeviceArguments",
@@ -178,6 +178,7 @@ def chain_address(first: object, keyword: str | None = None) -> int:
 
     Raises `InvalidArgumentError` for anything else, and for an address that is not mapped.
     """
+    _check_texts(keyword=keyword)
     if first is None:
         return 0
     with _named(keyword):
@@ -213,7 +214,7 @@ def _struct_address(struct: object, type_name: str, min_size: int) -> StructAddr
         target = struct._obj  # type: ignore[attr-defined]
         verified = _check_ctypes_struct(type(target), type_name, min_size)
         if address != ctypes.addressof(target):
-            raise InvalidArgumentError(f"expected a {type_name}, got a byref() with an offset")
+            raise _not_the_struct(type_name, "a byref() with an offset")
     else:
         try:
             if _own_handles(struct) is not None:
@@ -249,12 +250,13 @@ def function_address(function: object, name: str) -> int:
                 address = to_int(function)
             except InvalidArgumentError:
                 raise InvalidArgumentError(
-                    f"{name} must be a function of ctypes or cffi, or its address, not a "
+                    f"{_shown(name)} must be a function of ctypes or cffi, or its address, not a "
                     f"{type(function).__name__}"
                 ) from None
     # No system maps the first page.
     if address < _LOWEST_ADDRESS:
-        raise InvalidArgumentError(f"{name} is {address:#x}, which is no address of a function")
+        why = f"{_shown(name)} is {address:#x}, which is no address of a function"
+        raise InvalidArgumentError(why)
     return address
 
 
@@ -285,7 +287,7 @@ def as_handle(value: object, binding: Any, type_name: str | None = None) -> Any:
     number = to_int(value, type_name)
     if not (str.isascii(type_name) and str.isidentifier(type_name)):
         # cffi aborts the process on a lone surrogate.
-        raise InvalidArgumentError(f"type_name is {type_name!r}, which is no name in C")
+        raise InvalidArgumentError(f"type_name is '{_shown(type_name)}', which is no name in C")
     ffi = getattr(binding, "ffi", None)
     for name in (type_name, type_name.removeprefix("Vk")):
         if ffi is not None:
@@ -354,9 +356,8 @@ def device_arguments(
     ):
         value = to_int(handle, type_name, keyword)
         if value == 0:
-            raise InvalidArgumentError(
-                f"{keyword}: expected a {type_name} handle, got a null handle"
-            )
+            with _named(keyword):
+                raise _no_handle(type_name, "a null handle")
         values.append(value)
     if binding is None:
         binding = _binding_of(instance)
@@ -542,7 +543,7 @@ def _in_range(value: int, type_name: str | None) -> int:
 def _check_handle_name(name: str, type_name: str | None) -> None:
     # A name without Vk (c_void_p, or the caller's own class) does not tell the type.
     if type_name is not None and name.startswith("Vk") and name != type_name:
-        raise InvalidArgumentError(f"expected a {type_name} handle, got a {name}")
+        raise _no_handle(type_name, f"a {name}")
 
 
 def _is_named(name: str, type_name: str) -> bool:
@@ -568,7 +569,7 @@ def _named(keyword: str | None) -> Iterator[None]:
     except InvalidArgumentError as error:
         if keyword is None:
             raise
-        raise InvalidArgumentError(f"{keyword}: {error}") from None
+        raise InvalidArgumentError(f"{_shown(keyword)}: {error}") from None
 
 
 def _check_texts(**texts: object) -> None:
@@ -579,22 +580,29 @@ def _check_texts(**texts: object) -> None:
             raise TypeError(f"{keyword} must be a str, not {what}")
 
 
+def _shown(text: str) -> str:
+    """A text of the caller in an error message: on one line, and not too long."""
+    return short(visible(text))
+
+
 def _check_size(size: int, type_name: str, min_size: int) -> None:
     if size < min_size:
         raise InvalidArgumentError(
-            f"expected a {type_name} of at least {counted(min_size, 'byte')}, got one of "
+            f"expected a {_shown(type_name)} of at least {counted(min_size, 'byte')}, got one of "
             f"{counted(size, 'byte')}"
         )
 
 
 def _no_handle(type_name: str | None, what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"expected a {type_name or 'Vulkan'} handle, got {what}")
+    return InvalidArgumentError(f"expected a {_shown(type_name or 'Vulkan')} handle, got {what}")
 
 
 def _not_the_struct(type_name: str, what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"expected a {type_name}, got {what}")
+    return InvalidArgumentError(f"expected a {_shown(type_name)}, got {what}")
 
 
 def _no_such_type(binding: Any, type_name: str) -> InvalidArgumentError:
-    name = getattr(binding, "__name__", type(binding).__name__)
-    return InvalidArgumentError(f"the binding {name} has no handle type {type_name}")
+    name = getattr(binding, "__name__", None)
+    name = name if isinstance(name, str) else type(binding).__name__
+    shown = f"the binding {_shown(name)} has no handle type {_shown(type_name)}"
+    return InvalidArgumentError(shown)

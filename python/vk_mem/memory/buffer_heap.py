@@ -48,8 +48,8 @@ class BufferHeap(NoCopies):
     an allocation; with a HOST_ACCESS flag all slices are mapped. A slice larger than a block gets
     a buffer of its own. Thread-safe. Unusable in the child of `os.fork()`.
 
-    Raises `InvalidArgumentError` for a block size of 0 or an unknown algorithm, `TypeError` for an
-    unknown keyword or anything but an `Allocator`.
+    Raises `InvalidArgumentError` for a block size of 0, an unknown algorithm or `CAN_BECOME_LOST`,
+    `TypeError` for an unknown keyword or anything but an `Allocator`.
     """
 
     def __init__(
@@ -73,6 +73,11 @@ class BufferHeap(NoCopies):
             if keyword not in known:
                 raise TypeError(unexpected_keyword("BufferHeap", keyword))
         info = AllocationCreateInfo(**keywords)
+        if info.flags & AllocationCreateFlags.CAN_BECOME_LOST:
+            raise InvalidArgumentError(
+                "CAN_BECOME_LOST: it cannot be lost: a BufferHeap does not know which slices are "
+                "in use"
+            )
         self._allocator = allocator
         usage: Any = buffer_usage
         if not hasattr(usage, "__index__"):

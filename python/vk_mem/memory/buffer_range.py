@@ -251,6 +251,10 @@ class BufferRange(NoCopies, _HostBytes):
     def __len__(self) -> int:
         return self.size
 
+    def __bool__(self) -> bool:
+        # As of any object, also after the end of its buffer.
+        return True
+
     def __getitem__(self, index: slice) -> BufferRange:
         return range_of(self, self.size, index)
 

@@ -95,15 +95,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         self._making = SingleFlight()
         self._hits = self._misses = self._evicted = 0
         self._closed = False
-        # Resources refer to the callback, so it must not keep the cache alive.
-        cache = weakref.ref(self)
-
-        def lost(resources: list[R]) -> None:
-            still_there = cache()
-            if still_there is not None:
-                still_there._lose(resources)
-
-        self._on_lost = lost
+        self._on_lost = _loser_of(self)
 
     def __getitem__(self, key: K) -> R:
         """Returns the resource of a key, and marks it as used in the current frame.
@@ -179,14 +171,18 @@ class ResourceCache(NoCopies, Generic[K, R]):
     def _new_entry(self, key: K, resource: R) -> _Entry[K, R]:
         given: object = resource
         if not isinstance(given, Buffer | Image | Allocation):
-            what = with_article(type(given).__name__)
+            what = "None" if given is None else with_article(type(given).__name__)
             raise TypeError(
                 f"the resource of {named(key)} must be a Buffer, an Image or an Allocation, "
                 f"not {what}"
             )
         # Also refuses a resource of another allocator.
-        if self._allocator.touch_many([resource]):
-            raise LostError(f"the resource of {named(key)} is lost already")
+        try:
+            lost = self._allocator.touch_many([resource])
+        except (InvalidArgumentError, UseAfterFreeError) as error:
+            raise type(error)(f"the resource of {named(key)}: {error}") from None
+        if lost:
+            raise LostError(f"the resource of {named(key)} is lost already: return a new one")
         entry = _Entry(key, resource)
         entry.size = given.size if isinstance(given, Allocation) else given.allocation.size
         return entry
@@ -502,3 +498,15 @@ class _Entry(Generic[K, R]):
 def _age(frame: int, now: int) -> int:
     """Frames since a frame. The 32-bit frame index may have wrapped around."""
     return (now - frame) % (1 << 32)
+
+
+def _loser_of(cache: ResourceCache[K, R]) -> Callable[[list[R]], None]:
+    # Resources refer to the callback, so it must not keep the cache alive.
+    weak = weakref.ref(cache)
+
+    def lose(resources: list[R]) -> None:
+        still_there = weak()
+        if still_there is not None:
+            still_there._lose(resources)
+
+    return lose

@@ -30,7 +30,7 @@ from typing import Any
 from vk_mem.dump.kinds import KINDS, usage_text
 from vk_mem.dump.model import Heap
 from vk_mem.dump.words import flags_text
-from vk_mem.view.layout import budget_texts, heading, summary
+from vk_mem.view.layout import budget_texts, heading, pool_figures, summary
 from vk_mem.view.scene import Bar, Progress, Row, Scene
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
@@ -221,7 +221,15 @@ def _places(scene: Scene) -> dict[str, list[Any]]:
                 flags = flags_text(pool.pool.flags)
                 name = pool.pool.name
                 title = pool.pool.title
-                pools.append({"type": len(types), "title": title, "name": name, "flags": flags})
+                pools.append(
+                    {
+                        "type": len(types),
+                        "title": title,
+                        "name": name,
+                        "flags": flags,
+                        "figures": pool_figures(pool),
+                    }
+                )
             figures = memory_type.figures if memory_type else None
             types.append(
                 {

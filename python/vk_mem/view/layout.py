@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vk_mem.dump.kinds import KINDS
-from vk_mem.dump.model import Figures, Heap
+from vk_mem.dump.model import Figures, Heap, PoolDump
 from vk_mem.dump.words import evictions_text, figures_text, flags_text
 from vk_mem.text import count_text, percent, short, size_text, visible
 from vk_mem.view.pieces import Pieces, bar_height, cut
-from vk_mem.view.scene import Bar, HeapPart, PoolPart, Progress, Scene, TypePart
+from vk_mem.view.scene import AFTER, BEFORE, Bar, HeapPart, PoolPart, Progress, Scene, TypePart
 from vk_mem.view.text import fitted, text_width, wrapped
 
 MARGIN = 24.0
@@ -54,7 +54,7 @@ class Label(NamedTuple):
 
 
 class BarItem(NamedTuple):
-    """A bar with its regions."""
+    """A bar with its regions. A block that only one of two dumps has is drawn in its half."""
 
     x: float
     y: float
@@ -149,6 +149,11 @@ class _Page:
             self.items.append(Box(x, self.y - 10, 12, 12, f"k{shade}"))
             self.label(x + 18, name, "text")
             x += needed
+        if self.scene.compares:
+            text = "in each block: before above, after below"
+            if x + text_width(text, 12) > self.width - MARGIN:
+                x, self.y = MARGIN, self.y + 20
+            self.label(x, text, "quiet")
         self.y += 10
 
     def line_of_two(self, head: str, rest: str, right: str) -> None:
@@ -229,15 +234,7 @@ class _Page:
         flags = flags_text(of_type.memory_type.flags if of_type.memory_type else part.pool.flags)
         if part.pool.name is not None and part.pool.flags:
             flags = flags_text(part.pool.flags)
-        allocated, size = bar_sums(part.bars)
-        blocks = sum(not bar.dedicated for bar in part.bars)
-        figures = f"{size_text(allocated)} of {size_text(size)}"
-        dedicated = sum(bar.count for bar in part.bars if bar.dedicated)
-        if dedicated:
-            figures = f"{dedicated:,} dedicated, {figures}"
-        if blocks:
-            figures = f"{count_text(blocks, 'block')}, {figures}"
-        self.line_of_two(head, flags, figures if part.bars else "empty")
+        self.line_of_two(head, flags, pool_figures(part))
         if first and part.bars:
             self.y += 18
             right = MARGIN + LEFT + self.bar_width
@@ -268,10 +265,13 @@ class _Page:
         top, self.y = self.y, self.y + height / 2 + 4
         size = size_text(bar.size)
         name = fitted(bar_name(bar), LEFT - 22 - text_width(size, 12), 12)
-        self.label(MARGIN, name, "text")
+        is_there = bar.side != BEFORE
+        self.label(MARGIN, name, "text" if is_there else "quiet")
         self.label(x - 12, size, "quiet", "end")
         right = x + self.bar_width
-        if not bar.dedicated:
+        if not is_there:
+            self.label(self.width - MARGIN, "freed", "quiet", "end")
+        elif not bar.dedicated:
             self.label(right + 46, percent(bar.allocated, bar.size), "text", "end")
             end = self.width - MARGIN
             text = percent(bar.fragmentation, 1)
@@ -338,11 +338,34 @@ def bar_title(bar: Bar) -> str:
     if bar.dedicated:
         return f"{count_text(bar.count, 'dedicated allocation')}, {size_text(bar.size)}"
     mapped = f", mapped {count_text(bar.map_count, 'time')}" if bar.map_count else ""
+    if bar.side == BEFORE:
+        mapped += ", until it was freed"
+    elif bar.side == AFTER:
+        mapped += ", allocated since"
     return (
         f"{bar_name(bar)}: {size_text(bar.size)}, {count_text(bar.count, 'allocation')}, "
         f"{percent(bar.allocated, bar.size)} used, "
         f"{percent(bar.fragmentation, 1)} fragmented{mapped}"
     )
+
+
+def pool_figures(part: PoolPart) -> str:
+    """Returns the figures of a pool: `3 blocks, 20 MiB of 48 MiB`; in a comparison both, with an
+    arrow in between, where they differ."""
+    texts = [_pool_figures(it) for it in part.sides]
+    return " → ".join(dict.fromkeys(texts))
+
+
+def _pool_figures(pool: PoolDump | None) -> str:
+    if pool is None or not (pool.blocks or pool.dedicated):
+        return "empty"
+    dedicated = sum(it.size for it in pool.dedicated)
+    allocated = dedicated + sum(it.allocated for it in pool.blocks)
+    size = dedicated + sum(it.size for it in pool.blocks)
+    counts = [count_text(len(pool.blocks), "block")] if pool.blocks else []
+    if pool.dedicated:
+        counts.append(f"{len(pool.dedicated):,} dedicated")
+    return ", ".join([*counts, f"{size_text(allocated)} of {size_text(size)}"])
 
 
 def bar_sums(bars: list[Bar]) -> tuple[int, int]:

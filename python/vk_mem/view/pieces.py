@@ -111,8 +111,12 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
 
 
 def _track(scene: Scene, side: int, height: float) -> tuple[float, float]:
+    return half(side, height) if scene.compares else (0.0, height)
+
+
+def half(side: int, height: float) -> tuple[float, float]:
     """Returns top and height of a side: before above, after below, both over all."""
-    if not scene.compares or not side:
+    if not side:
         return 0.0, height
     return (0.0 if side == BEFORE else height / 2), height / 2
 

@@ -12,7 +12,7 @@ from vk_mem.dump.kinds import FREE, KINDS
 from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError
 from vk_mem.text import short, visible
 from vk_mem.view.layout import BOLD, SIZES, BarItem, Box, Label, Picture
-from vk_mem.view.pieces import Piece, inset
+from vk_mem.view.pieces import Piece, half, inset
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class _Canvas:
         self.pen.text(place, visible(text), fill=colour, font=font, anchor=anchor)
 
     def bar(self, item: BarItem) -> None:
-        self.hatched(item.x, item.y, item.width, item.height)
+        top, height = half(item.bar.side, item.height)
+        self.hatched(item.x, item.y + top, item.width, height)
         for piece in item.pieces.regions:
             self.region(item, piece, 0.75)
         for stack in item.pieces.stacks:
@@ -155,7 +156,7 @@ class _Canvas:
             self.region(item, piece, 0.5)
         for piece in (*item.pieces.regions, *item.pieces.aliases):
             self.name(item, piece)
-        self.frame(item.x, item.y, item.width, item.height)
+        self.frame(item.x, item.y + top, item.width, height)
 
     def region(self, item: BarItem, piece: Piece, seam: float) -> None:
         width = piece.width - seam if piece.width >= 3 else piece.width

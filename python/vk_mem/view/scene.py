@@ -61,6 +61,8 @@ class PoolPart:
 
     pool: PoolDump
     bars: list[Bar]
+    sides: tuple[PoolDump | None, ...]
+    """It in each of the dumps: None where it is not there."""
 
 
 @dataclass
@@ -157,7 +159,8 @@ def make_scene(source: Source, other: Source | None = None) -> Scene:
     for (type_name, _), (a, b) in pools.items():
         shown = b or a
         assert shown is not None
-        parts.setdefault(type_name, []).append(PoolPart(shown, _bars(a, b, sides)))
+        both = (a, b) if before is not None else (shown,)
+        parts.setdefault(type_name, []).append(PoolPart(shown, _bars(a, b, sides), both))
     heaps = []
     for heap in _heaps(before, dump):
         types = [

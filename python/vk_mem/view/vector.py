@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vk_mem.dump.kinds import FREE, KINDS
 from vk_mem.text import escaped, short, visible
 from vk_mem.view.layout import SIZES, BarItem, Box, Label, Picture
-from vk_mem.view.pieces import Piece, Stack, inset, region_title
+from vk_mem.view.pieces import Piece, Stack, half, inset, region_title
 from vk_mem.view.text import fitted
 from vk_mem.view.theme import DARK, LIGHT, ink_on, kind_colours
 
@@ -112,14 +112,16 @@ def _label(label: Label) -> str:
 
 
 def _bar(item: BarItem) -> Iterator[str]:
-    width, height = number(item.width), number(item.height)
+    start, tall = half(item.bar.side, item.height)
+    width, height = number(item.width), number(tall)
+    top = f'y="{number(start)}" ' if start else ""
     kind = "strip" if item.bar.dedicated else "block"
     yield (
         f'<g class="{kind}" data-id="{escaped(short(item.bar.id))}" data-size="{item.bar.size}" '
         f'transform="translate({number(item.x)} {number(item.y)})">'
         f"<title>{escaped(item.title)}</title>"
-        f'<rect class="free" width="{width}" height="{height}"/>'
-        f'<rect fill="url(#vkm-free)" width="{width}" height="{height}"/>'
+        f'<rect class="free" {top}width="{width}" height="{height}"/>'
+        f'<rect fill="url(#vkm-free)" {top}width="{width}" height="{height}"/>'
     )
     for piece in item.pieces.regions:
         yield _region(piece, "")
@@ -129,7 +131,7 @@ def _bar(item: BarItem) -> Iterator[str]:
     for piece in (*item.pieces.regions, *item.pieces.aliases):
         if piece.width >= NARROWEST_NAME:
             yield _name(item, piece)
-    yield f'<rect class="bar" width="{width}" height="{height}"/></g>\n'
+    yield f'<rect class="bar" {top}width="{width}" height="{height}"/></g>\n'
 
 
 def _region(piece: Piece, more: str) -> str:

@@ -114,15 +114,36 @@ impl Allocator {
             made => made,
         };
         match made {
-            Err(error) if request.create_info.may_evict() && error.is_shortage() => {
-                self.allocate_evicting(pool, request).ok_or(error)
+            Err(error) if error.is_shortage() => {
+                let made = self.allocate_evicting(pool, request);
+                made.ok_or_else(|| self.with_what_may_be_lost(error, pool, request))
             }
             made => made,
         }
     }
 
+    /// Says why what may be lost was not taken away.
+    #[cold]
+    fn with_what_may_be_lost(
+        &self,
+        mut error: Error,
+        pool: &Pool,
+        request: &AllocationRequest,
+    ) -> Error {
+        if let Error::OutOfDeviceMemory { reason, .. } = &mut error
+            && let Some(why) = self.eviction.why_not(pool, &request.create_info)
+        {
+            reason.push_str("; ");
+            reason.push_str(&why);
+        }
+        error
+    }
+
     #[cold]
     fn allocate_evicting(&self, pool: &Pool, request: &AllocationRequest) -> Option<Allocation> {
+        if !request.create_info.may_evict() {
+            return None;
+        }
         // Retained empty blocks must not be the reason of a loss.
         let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
         if !never
@@ -145,6 +166,9 @@ impl Allocator {
     /// Does what is left to do after allocations were taken away; returns their number.
     fn finish(&self, taken: Taken) -> usize {
         taken.named.iter().for_each(|&id| self.names.remove(id));
+        for &(before, after) in &taken.renamed {
+            self.names.hand_over(before, after);
+        }
         taken.count
     }
 }

@@ -153,7 +153,7 @@ impl Allocator {
             )));
         }
         let Some(atom) = self.atom_size(memory.memory_type_index) else { return Ok(None) };
-        if size == 0 || (tag.map_count == 0 && !tag.persistently_mapped) {
+        if size == 0 || !tag.is_mapped() {
             return Ok(None);
         }
         let Some(mapped) = MemoryObject::hold_if_mapped(&memory) else { return Ok(None) };

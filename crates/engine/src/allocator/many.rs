@@ -26,7 +26,8 @@ fn chooses_same_type(a: &AllocationRequest, b: &AllocationRequest) -> bool {
 
 impl Allocator {
     /// Allocates all requests or none. Requests to one pool are placed under one lock while there is
-    /// room; each of the others is allocated like [`allocate`](Self::allocate). May call the driver.
+    /// room; each of the others is allocated like [`allocate`](Self::allocate). May call the driver. What requests
+    /// before a failed one have taken away from others stays lost.
     ///
     /// # Errors
     /// The error of the first request that fails, with its index.

@@ -203,7 +203,7 @@ impl Allocator {
             MoveOutcome::Copy => match self.settle(run, it, true) {
                 Ok(moved) => {
                     let source = match it.kind {
-                        MoveKind::Apart => run.free(self, it.source.id),
+                        MoveKind::Apart => self.free_source(run, it),
                         MoveKind::Slide => None,
                     };
                     (MoveEnd::Moved(moved), [source, None])
@@ -223,6 +223,16 @@ impl Allocator {
                 (MoveEnd::Gone, [cancelled, freed])
             }
         }
+    }
+
+    /// Frees what a move has left behind.
+    fn free_source(&self, run: &mut Defragmentation, it: &Move) -> Option<Release> {
+        let freed = run.free(self, it.source.id);
+        self.pools.with_pool(it.source.id.pool_key(), |pool| {
+            pool.forget_source(it);
+            Some(())
+        });
+        freed
     }
 
     /// Ends one move with the allocation at its destination, and returns it as it is from now on: its name

@@ -3,6 +3,7 @@
 use super::attempt::{Attempt, Taken, commit_in_group, ids};
 use super::group::{Group, Mark};
 use super::heap_memory::Need;
+use super::host_memory::push;
 use super::registry::Eviction;
 use super::rule::{Reach, Rule};
 use crate::handle::{AllocationId, PoolKey};
@@ -16,7 +17,8 @@ impl Eviction {
     /// Takes away all allocations that are old enough, of a pool or of all.
     pub fn take_all(&self, pools: &Pools, pool: Option<PoolKey>) -> Taken {
         let mut taken = Taken::default();
-        for group in self.groups(|group| pool.is_none_or(|pool| group.key.pool == pool)) {
+        let of_pool = |group: &Group| pool.is_none_or(|pool| group.key.pool == pool);
+        for group in self.groups(of_pool).unwrap_or_default() {
             let mut attempt = Attempt::new(self, pools, Reach::default());
             while let Some(rule) = self.rule(&group, &attempt.reach) {
                 let marks = attempt.loose(&group, &rule);
@@ -38,7 +40,7 @@ impl Eviction {
         let need = Need::of_heap(heap, bytes);
         while attempt.again() {
             let Some(chosen) = attempt.choose_units(&need) else { break };
-            if attempt.take_units(&chosen, false, &mut taken) {
+            if attempt.take_units(&chosen, &mut taken, &mut || true) {
                 break;
             }
         }
@@ -56,29 +58,39 @@ impl Attempt<'_> {
             while marks.len() < BATCH
                 && let Some(mark) = walk.next(&mut records, &self.spared)
             {
-                if pool.is_loose(mark.id) { marks.push(mark) } else { fixed.push(mark.id) }
+                match pool.is_loose(mark.id) {
+                    true => push(&mut marks, mark)?,
+                    false => push(&mut fixed, mark.id)?,
+                }
             }
             Some(())
         });
         walk.close(&mut records);
-        self.spared.extend(fixed);
+        self.spare(&fixed);
         marks
     }
 
     fn take(&mut self, group: &Group, marks: &[Mark], taken: &mut Taken) -> bool {
         let (pools, key) = (self.pools, group.key);
-        self.ask(&ids(marks), &mut || {
-            let mut release = Release::default();
-            let done = commit_in_group(group, marks, |keys| {
+        let Some(victims) = ids(marks) else { return false };
+        let mut release = Release::default();
+        let objects = pools.with_pool(key.pool, |pool| Some(pool.objects_at_most(marks.len())));
+        let reserved = taken.reserve(marks.len(), 1).is_some()
+            && release.try_reserve(objects.unwrap_or(0)).is_some();
+        if !reserved {
+            return false;
+        }
+        let done = self.ask(&victims, &mut || {
+            commit_in_group(group, marks, |keys| {
                 let mut note =
                     |slot, tag| taken.note(AllocationId::new(key.pool, key.dedicated, slot), tag);
                 let lost = pools.with_pool(key.pool, |pool| {
                     Some(pool.lose(key.dedicated, keys, &mut release, &mut note))
                 });
                 lost == Some(true)
-            });
-            taken.releases.push(release);
-            done
-        })
+            })
+        });
+        taken.releases.push(release);
+        done
     }
 }

@@ -2,6 +2,7 @@
 //! somebody was faster.
 
 use super::group::{Group, Mark, Records, Spared};
+use super::host_memory::collect;
 use super::registry::Eviction;
 use super::rule::Reach;
 use crate::handle::{AllocationId, SlotKey};
@@ -19,11 +20,27 @@ pub(crate) struct Taken {
     pub releases: Vec<Release>,
     /// Allocations that had a name.
     pub named: Vec<AllocationId>,
+    /// Allocations with a name that have moved: before and after.
+    pub renamed: Vec<(AllocationId, AllocationId)>,
     /// Number of allocations taken.
     pub count: usize,
 }
 
 impl Taken {
+    pub(super) fn add(&mut self, other: Self) {
+        self.releases.extend(other.releases);
+        self.named.extend(other.named);
+        self.renamed.extend(other.renamed);
+        self.count += other.count;
+    }
+
+    /// Reserves host memory for the loss of `victims` allocations and the release of `objects` memory objects; `None`
+    /// if there is none.
+    pub(super) fn reserve(&mut self, victims: usize, objects: usize) -> Option<()> {
+        self.named.try_reserve(victims).ok()?;
+        self.releases.try_reserve(objects).ok()
+    }
+
     pub(super) fn note(&mut self, id: AllocationId, tag: RegionTag) {
         self.count += 1;
         if tag.named {
@@ -38,12 +55,14 @@ pub(super) struct Attempt<'a> {
     pub pools: &'a Pools,
     pub reach: Reach,
     pub spared: Spared,
+    /// Whether freeing memory could help a request that the driver has refused.
+    pub may_free: bool,
     left: u32,
 }
 
 impl<'a> Attempt<'a> {
     pub fn new(eviction: &'a Eviction, pools: &'a Pools, reach: Reach) -> Self {
-        Self { eviction, pools, reach, spared: Spared::new(), left: ATTEMPTS }
+        Self { eviction, pools, reach, spared: Spared::new(), may_free: true, left: ATTEMPTS }
     }
 
     /// Counts an attempt; false if there were too many.
@@ -57,6 +76,14 @@ impl<'a> Attempt<'a> {
         self.left = 0;
     }
 
+    /// Spares allocations from now on; ends the attempts without host memory for that.
+    pub fn spare(&mut self, all: &[AllocationId]) {
+        match self.spared.try_reserve(all.len()) {
+            Ok(()) => self.spared.extend(all),
+            Err(_) => self.give_up(),
+        }
+    }
+
     /// Lets the owner take victims away with `commit`. Returns false if nothing has changed; then those that are in
     /// use are spared from now on.
     pub fn ask(&mut self, victims: &[AllocationId], commit: &mut dyn FnMut() -> bool) -> bool {
@@ -64,7 +91,7 @@ impl<'a> Attempt<'a> {
         match owner.evict(victims, commit) {
             Ok(done) => done,
             Err(in_use) => {
-                self.spared.extend(in_use);
+                self.spare(&in_use);
                 false
             }
         }
@@ -78,7 +105,7 @@ pub(super) fn commit_in_group(
     marks: &[Mark],
     act: impl FnOnce(&[SlotKey]) -> bool,
 ) -> bool {
-    let keys: Vec<SlotKey> = marks.iter().map(|mark| mark.id.key).collect();
+    let Some(keys) = collect(marks.iter().map(|mark| mark.id.key)) else { return false };
     let mut records = group.lock();
     if !records.claim(marks) {
         return false;
@@ -104,7 +131,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// Returns the ids of marked allocations.
-pub(super) fn ids(marks: &[Mark]) -> Vec<AllocationId> {
-    marks.iter().map(|mark| mark.id).collect()
+/// Returns the ids of marked allocations; `None` without host memory.
+pub(super) fn ids(marks: &[Mark]) -> Option<Vec<AllocationId>> {
+    collect(marks.iter().map(|mark| mark.id))
 }

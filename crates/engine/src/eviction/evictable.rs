@@ -36,6 +36,12 @@ impl Evictable {
         self.chunk.touch(self.index(), &self.clock)
     }
 
+    /// Returns whether it is marked as used in the current frame: then a touch changes nothing.
+    #[inline]
+    pub fn is_used_now(&self) -> bool {
+        self.chunk.is_current(self.index(), &self.clock)
+    }
+
     /// Returns whether the allocation was taken away; its id is stale then. Does not count as a use.
     #[inline]
     pub fn is_lost(&self) -> bool {

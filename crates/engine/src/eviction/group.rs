@@ -1,9 +1,10 @@
 //! [`Group`]: the evictable allocations of one pool, in its blocks or with memory of their own.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
+use super::host_memory::push;
 use super::rule::{Priority, Rule};
 use super::stamps::{CHUNK, Chunk, Clock, Stamp};
 use crate::error::Error;
@@ -13,6 +14,8 @@ use crate::lock::{Mutex, MutexGuard, rank};
 const NO_ROOM: Error = Error::NoHostMemory("an evictable allocation");
 /// The record of a region that is not evictable.
 const NONE: u32 = u32::MAX;
+/// Bounds that a walk corrects once it knows whom it could return: others are left to later frames and walks.
+const MOST_CORRECTED: u32 = 32;
 
 /// What a group belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +78,8 @@ struct Class {
 pub(super) struct Records {
     chunks: Vec<(Arc<Chunk>, Priority)>,
     records: Vec<Record>,
-    classes: BTreeMap<Priority, Class>,
+    /// In ascending order of their priority, of which there are 256.
+    classes: Vec<(Priority, Class)>,
     /// The record of each region or dedicated allocation, by its slot.
     by_slot: Vec<u32>,
     pub counts: Counts,
@@ -116,7 +120,7 @@ impl Group {
     ) -> Result<(Arc<Chunk>, u32), Error> {
         let mut records = self.lock();
         records.reserve(id.key, priority, &self.clock)?;
-        let class = records.classes.entry(priority).or_default();
+        let class = records.class(priority).expect("it was reserved");
         let record = class.vacant.pop().expect("room was reserved");
         records.records[record as usize] = Record { id: Some(id), size };
         records.by_slot[id.key.index() as usize] = record;
@@ -167,7 +171,16 @@ impl Group {
     }
 }
 
+fn class_of(classes: &mut [(Priority, Class)], priority: Priority) -> Option<&mut Class> {
+    let place = classes.binary_search_by_key(&priority, |it| it.0).ok()?;
+    Some(&mut classes[place].1)
+}
+
 impl Records {
+    fn class(&mut self, priority: Priority) -> Option<&mut Class> {
+        class_of(&mut self.classes, priority)
+    }
+
     fn reserve_slot(&mut self, key: SlotKey) -> Result<(), Error> {
         let slots = key.index() as usize + 1;
         if slots > self.by_slot.len() {
@@ -185,7 +198,15 @@ impl Records {
         clock: &Arc<Clock>,
     ) -> Result<(), Error> {
         self.reserve_slot(key)?;
-        let class = self.classes.entry(priority).or_default();
+        let place = match self.classes.binary_search_by_key(&priority, |it| it.0) {
+            Ok(place) => place,
+            Err(place) => {
+                self.classes.try_reserve(1).map_err(|_| NO_ROOM)?;
+                self.classes.insert(place, (priority, Class::default()));
+                place
+            }
+        };
+        let class = &mut self.classes[place].1;
         if !class.vacant.is_empty() {
             return Ok(());
         }
@@ -194,7 +215,9 @@ impl Records {
             && self.records.try_reserve(CHUNK).is_ok()
             && class.bounds.try_reserve(1).is_ok()
             // All of them may be vacant at once.
-            && class.vacant.try_reserve((class.bounds.len() + 1) * CHUNK).is_ok();
+            && class.vacant.try_reserve((class.bounds.len() + 1) * CHUNK).is_ok()
+            // An `Arc` cannot be allocated fallibly, so whether there is as much memory is tried right before.
+            && Vec::<Chunk>::new().try_reserve_exact(2).is_ok();
         if !reserved {
             return Err(NO_ROOM);
         }
@@ -223,7 +246,7 @@ impl Records {
         *count = (count.0 - 1, count.1 - size);
         self.records[record as usize].id = None;
         let priority = self.chunks[record as usize / CHUNK].1;
-        if let Some(class) = self.classes.get_mut(&priority) {
+        if let Some(class) = self.class(priority) {
             class.vacant.push(record);
         }
     }
@@ -244,6 +267,11 @@ impl Records {
         let mark = self.mark(record)?;
         let is_spared = !spared.is_empty() && spared.contains(&mark.id);
         (mark.id.key == key && rule.allows(mark.stamp, mark.priority) && !is_spared).then_some(mark)
+    }
+
+    /// Returns the requested bytes of these.
+    pub fn bytes(&self, marks: &[Mark]) -> u64 {
+        marks.iter().map(|mark| self.records[mark.record as usize].size).sum()
     }
 
     /// Claims all of these; false, and none claimed, if one is not as it was seen.
@@ -281,10 +309,42 @@ impl Records {
         }
     }
 
+    /// Raises the lowest bounds to what they bound, up to `most`; returns how many were looked at.
+    pub fn correct_bounds(&mut self, frame: u64, most: usize) -> usize {
+        let Self { chunks, classes, .. } = self;
+        let mut looked = 0;
+        for (_, class) in classes {
+            while looked < most
+                && let Some(mut lowest) = class.bounds.peek_mut()
+            {
+                let Reverse((bound, number)) = *lowest;
+                let found = chunks[number as usize].0.lowest_after(None);
+                // Without live ones: later ones are used in this frame or after it.
+                let now = found.map_or(frame, |(frame, _)| frame).max(bound);
+                looked += 1;
+                if now == bound {
+                    // The oldest one is known.
+                    break;
+                }
+                *lowest = Reverse((now, number));
+            }
+        }
+        looked
+    }
+
     /// Begins to go through those that may be taken away, the first to go first.
     pub fn oldest(&self, rule: &Rule) -> Oldest {
-        let allowed = self.classes.keys().filter(|&&it| rule.allows_priority(it));
-        Oldest { rule: *rule, classes: allowed.rev().copied().collect(), open: Opened::default() }
+        let all = self.classes.iter().map(|(priority, _)| *priority);
+        let allowed = all.filter(|&it| rule.allows_priority(it));
+        let mut classes = Vec::new();
+        for priority in allowed.rev() {
+            if push(&mut classes, priority).is_none() {
+                // Those that are missing would be the first to go.
+                classes.clear();
+                break;
+            }
+        }
+        Oldest { rule: *rule, classes, open: Opened::default(), corrected: 0, is_over: false }
     }
 }
 
@@ -301,12 +361,17 @@ struct Opened {
 ///
 /// # Time complexity
 /// Each step reads one chunk, and one for each chunk whose bound was too low, because all that were that old have
-/// been used since: these are paid for by the uses.
+/// been used since: these are paid for by the uses. After [`MOST_CORRECTED`] of them a walk returns the oldest of the
+/// chunks that it has read.
 pub(super) struct Oldest {
     rule: Rule,
     /// The priorities that follow, the next one last.
     classes: Vec<Priority>,
     open: Opened,
+    /// Number of bounds that were too low.
+    corrected: u32,
+    /// Whether it has ended without host memory.
+    is_over: bool,
 }
 
 impl Oldest {
@@ -325,29 +390,43 @@ impl Oldest {
                 }
                 None => self.close_class(records),
             }
+            if self.is_over {
+                self.classes.clear();
+            }
         }
     }
 
     fn next_of_class(&mut self, records: &mut Records, priority: Priority) -> Option<u32> {
         let Records { chunks, classes, .. } = records;
-        let class = classes.get_mut(&priority)?;
+        let class = class_of(classes, priority)?;
         let newest = self.rule.newest();
         loop {
+            // Before anything is taken out of a heap.
+            let reserved =
+                self.open.next.try_reserve(1).is_ok() && self.open.bounds.try_reserve(1).is_ok();
+            if !reserved {
+                // The allocations that follow are not the first to go.
+                self.is_over = true;
+                return None;
+            }
             let opened = self.open.next.peek().map(|&Reverse((frame, _))| frame);
             let unopened = class.bounds.peek().map(|&Reverse((bound, _))| bound);
-            let opens = unopened
-                .is_some_and(|bound| bound <= newest && opened.is_none_or(|frame| bound < frame));
+            let reads_on = |bound, frame| bound < frame && self.corrected < MOST_CORRECTED;
+            let opens = unopened.is_some_and(|bound| {
+                bound <= newest && opened.is_none_or(|frame| reads_on(bound, frame))
+            });
             if !opens {
                 let Reverse((frame, record)) = self.open.next.pop()?;
                 let number = record / CHUNK as u32;
                 self.look_into(&chunks[number as usize].0, number, Some((frame, record)));
                 return Some(record);
             }
-            let Reverse((_, number)) = class.bounds.pop()?;
+            let Reverse((before, number)) = class.bounds.pop()?;
             let chunk = &chunks[number as usize].0;
             let lowest = self.look_into(chunk, number, None);
             // Without live ones: later ones are used in the current frame, which is newer than what may go.
             let bound = lowest.unwrap_or(newest.saturating_add(1));
+            self.corrected += u32::from(bound > before);
             self.open.bounds.push(Reverse((bound, number)));
         }
     }
@@ -371,7 +450,7 @@ impl Oldest {
 
     fn give_back(&mut self, records: &mut Records, priority: Priority) {
         let open = std::mem::take(&mut self.open);
-        if let Some(class) = records.classes.get_mut(&priority) {
+        if let Some(class) = records.class(priority) {
             class.bounds.extend(open.bounds);
         }
     }

@@ -6,6 +6,7 @@
 //! were found.
 
 use super::group::{Mark, Oldest, Records, Spared};
+use super::host_memory::{push, push_back};
 use super::rule::Rule;
 use super::window::{LiveRange, Neighbour, Row, Window};
 use crate::handle::SlotKey;
@@ -26,6 +27,20 @@ const MOST_LOOKS: usize = 4096;
 /// A window is recent if its last use is in this part of the time since that of the oldest allocation.
 const RECENT: u64 = 8;
 
+/// A hole, and whom it costs.
+pub(super) struct Found {
+    pub hole: Hole,
+    pub victims: Vec<Mark>,
+    /// Whether those are among the oldest third of the pool.
+    pub are_oldest: bool,
+}
+
+impl Found {
+    pub fn of(window: Window, are_oldest: bool) -> Self {
+        Self { hole: Hole::Between(window.range), victims: window.victims, are_oldest }
+    }
+}
+
 /// A search for one request.
 pub(super) struct Search<'a> {
     pub records: &'a mut Records,
@@ -35,19 +50,20 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Returns a hole among the oldest allocations, and whom it costs.
-    pub fn find(&mut self, regions: &mut Regions<'_>) -> Option<(Hole, Vec<Mark>)> {
+    /// Returns a hole among the oldest allocations, or around one of them.
+    pub fn find(&mut self, regions: &mut Regions<'_>) -> Option<Found> {
         if regions.evicting().is_err() {
             return self.find_in_ring(regions);
         }
         let mut walk = self.records.oldest(self.rule);
         let (mut marked, mut tries) = (Vec::new(), 0);
-        let mut cheapest: Option<Window> = None;
+        let (mut cheapest, mut are_oldest): (Option<Window>, bool) = (None, false);
         for most in MARKS {
             let new = marked.len();
             let joined = self.mark(regions, &mut walk, &mut marked, (&mut tries, most));
             if joined.is_some() {
-                cheapest = joined;
+                let third = self.records.counts.evictable.0 / 3;
+                (cheapest, are_oldest) = (joined, marked.len() as u64 <= third.max(1));
                 break;
             }
             let oldest = marked.first().map_or(0, |mark| mark.stamp.frame());
@@ -59,7 +75,7 @@ impl Search<'_> {
             }
         }
         walk.close(self.records);
-        cheapest.map(|window| (Hole::Between(window.range), window.victims))
+        cheapest.map(|window| Found::of(window, are_oldest))
     }
 
     /// Marks the oldest ones, up to `most` in all, until marked neighbours have room; returns their window.
@@ -76,9 +92,9 @@ impl Search<'_> {
             if !regions.is_live_and_loose(mark.id.key) {
                 continue;
             }
-            marked.push(mark);
+            push(marked, mark)?;
             let wanted = |key| marked.iter().any(|mark| mark.id.key == key);
-            let row = self.around(regions, &mark, u64::MAX, &wanted);
+            let row = self.around(regions, &mark, u64::MAX, &wanted)?;
             let window = row.best(regions, self.request);
             if window.is_some() {
                 return window;
@@ -117,25 +133,28 @@ impl Search<'_> {
             if seen.iter().any(|range| range.contains(&region)) {
                 continue;
             }
-            let row = self.around(regions, mark, reach, &|_| true);
+            let row = self.around(regions, mark, reach, &|_| true)?;
             looks += row.neighbours.len();
-            seen.extend(row.range());
+            if let Some(range) = row.range() {
+                push(&mut seen, range)?;
+            }
             cheapest = Window::cheaper(cheapest, row.best(regions, self.request));
         }
         cheapest
     }
 
-    /// Returns the row of eligible neighbours around one for which `wanted` is true, up to about `reach` bytes away.
+    /// Returns the row of eligible neighbours around one for which `wanted` is true, up to about `reach` bytes away;
+    /// `None` without host memory.
     fn around(
         &self,
         regions: &mut Regions<'_>,
         mark: &Mark,
         reach: u64,
         wanted: &dyn Fn(SlotKey) -> bool,
-    ) -> Row {
+    ) -> Option<Row> {
         let mut row = Row::default();
-        let Some(region) = regions.look(mark.id.key) else { return row };
-        row.neighbours.push_back(Neighbour { region, mark: *mark });
+        let Some(region) = regions.look(mark.id.key) else { return Some(row) };
+        push_back(&mut row.neighbours, Neighbour { region, mark: *mark })?;
         for upwards in [false, true] {
             let mut last = region;
             while let Some(next) = regions.neighbour(last.key, upwards) {
@@ -149,6 +168,7 @@ impl Search<'_> {
                     break;
                 };
                 let neighbour = Neighbour { region: next, mark };
+                row.neighbours.try_reserve(1).ok()?;
                 match upwards {
                     true => row.neighbours.push_back(neighbour),
                     false => row.neighbours.push_front(neighbour),
@@ -156,7 +176,7 @@ impl Search<'_> {
                 last = next;
             }
         }
-        row
+        Some(row)
     }
 
     fn eligible(&self, regions: &Regions<'_>, region: &LiveRegion) -> Option<Mark> {
@@ -166,16 +186,15 @@ impl Search<'_> {
         self.records.eligible(region.key, self.rule, self.spared)
     }
 
-    fn find_in_ring(&self, regions: &mut Regions<'_>) -> Option<(Hole, Vec<Mark>)> {
+    fn find_in_ring(&self, regions: &mut Regions<'_>) -> Option<Found> {
         let mut marks = Vec::new();
         let mut may_go = |key: SlotKey| {
             let mark = self.records.eligible(key, self.rule, self.spared);
-            marks.extend(mark);
-            mark.is_some()
+            mark.is_some_and(|mark| push(&mut marks, mark).is_some())
         };
         let victims = regions.evicting().err()?.oldest_in_the_way(self.request, &mut may_go)?;
         let are_loose = victims.iter().all(|&key| regions.is_live_and_loose(key));
-        are_loose.then_some((Hole::Oldest, marks))
+        are_loose.then_some(Found { hole: Hole::Oldest, victims: marks, are_oldest: true })
     }
 
     /// Returns the cheapest window of a whole block.
@@ -193,7 +212,7 @@ impl Search<'_> {
         loop {
             let mark = next.and_then(|region| self.eligible(regions, &region));
             if let (Some(region), Some(mark)) = (next, mark) {
-                row.neighbours.push_back(Neighbour { region, mark });
+                push_back(&mut row.neighbours, Neighbour { region, mark })?;
             } else {
                 row.ends[1] = next.map(|it| it.key);
                 cheapest = Window::cheaper(cheapest, row.best(regions, self.request));

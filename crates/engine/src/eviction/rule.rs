@@ -45,10 +45,15 @@ impl Reach {
         })
     }
 
+    /// Returns for how many frames what is taken from a pool was not used.
+    pub fn age(&self, frames_in_use: u64) -> u64 {
+        self.unused_for.max(frames_in_use.saturating_add(1))
+    }
+
     /// Returns the rule for a pool; `None` if nothing is old enough yet.
     pub fn rule(&self, frame: u64, frames_in_use: u64) -> Option<Rule> {
-        let age = self.unused_for.max(frames_in_use.checked_add(1)?);
-        Some(Rule { newest: frame.checked_sub(age)?, below: self.below })
+        let newest = frame.checked_sub(self.age(frames_in_use))?;
+        Some(Rule { newest, below: self.below })
     }
 }
 

@@ -67,9 +67,10 @@ impl Stamp {
 pub(super) struct Clock(AtomicU64);
 
 impl Clock {
-    /// Sets the frame, unless it is an earlier one.
-    pub fn set(&self, frame: u64) {
-        self.0.fetch_max(Stamp::new(frame, State::Live).0, AcqRel);
+    /// Sets the frame, unless it is an earlier one; returns whether it is a later one.
+    pub fn set(&self, frame: u64) -> bool {
+        let new = Stamp::new(frame, State::Live).0;
+        self.0.fetch_max(new, AcqRel) < new
     }
 
     pub fn frame(&self) -> u64 {
@@ -103,15 +104,21 @@ impl Chunk {
         self.stamps[index].store(clock.now().0, Release);
     }
 
+    /// Returns whether an allocation is there and was used in the current frame.
+    #[inline]
+    pub fn is_current(&self, index: usize, clock: &Clock) -> bool {
+        self.get(index) == clock.now()
+    }
+
     /// Marks it as used in the current frame; false if it is lost or has ended.
     #[inline]
     pub fn touch(&self, index: usize, clock: &Clock) -> bool {
-        let (now, seen) = (clock.now(), self.get(index));
-        seen == now || self.touch_in_new_frame(index, seen, clock)
+        self.is_current(index, clock) || self.touch_in_new_frame(index, clock)
     }
 
     #[inline]
-    fn touch_in_new_frame(&self, index: usize, mut seen: Stamp, clock: &Clock) -> bool {
+    fn touch_in_new_frame(&self, index: usize, clock: &Clock) -> bool {
+        let mut seen = self.get(index);
         loop {
             let now = clock.now();
             match seen.state() {
@@ -135,19 +142,17 @@ impl Chunk {
     /// Returns frame and index of the least recently used live or claimed one behind `last`, in the order of
     /// both.
     pub fn lowest_after(&self, last: Option<(u64, u32)>) -> Option<(u64, u32)> {
-        // Smaller numbers are earlier frames; the index decides among those of one frame.
-        let after =
-            last.map_or(0, |(frame, index)| (u128::from(frame) << 9) + u128::from(index) + 1);
         let mut lowest: Option<(u64, u32)> = None;
-        let mut least = u128::MAX;
+        let mut least = u64::MAX;
         for (index, stamp) in (0u32..).zip(&self.stamps) {
             let stamp = Stamp(stamp.load(Relaxed));
-            let place = (u128::from(stamp.frame()) << 9) + u128::from(index);
-            if place < least
-                && place >= after
+            // Of those of one frame the first is found.
+            if stamp.frame() < least
                 && matches!(stamp.state(), State::Live | State::Claimed)
+                && last.is_none_or(|last| (stamp.frame(), index) > last)
             {
-                (least, lowest) = (place, Some((stamp.frame(), index)));
+                least = stamp.frame();
+                lowest = Some((least, index));
             }
         }
         lowest

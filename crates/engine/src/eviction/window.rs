@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::group::Mark;
+use super::host_memory::{collect, push_back};
 use super::rule::Priority;
 use crate::handle::SlotKey;
 use crate::pools::arena::evicting::Regions;
@@ -101,7 +102,7 @@ fn best(
             while highest.back().is_some_and(|&at| row[at].mark.rank() <= rank) {
                 highest.pop_back();
             }
-            highest.push_back(end);
+            push_back(&mut highest, end)?;
             bytes += row[end].region.size;
             end += 1;
         }
@@ -126,6 +127,6 @@ fn finish(
     range: impl Fn(usize, usize) -> Range,
 ) -> Option<Window> {
     let (first, last, cost) = best?;
-    let victims = row.range(first..=last).map(|it| it.mark).collect();
+    let victims = collect(row.range(first..=last).map(|it| it.mark))?;
     Some(Window { range: range(first, last), victims, cost })
 }

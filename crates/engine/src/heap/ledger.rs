@@ -54,6 +54,44 @@ pub struct HeapLedger {
     pub reclaimer: Reclaimer,
 }
 
+/// Memory objects of a heap that are about to be freed in exchange for a booking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// Their number, as far as they are freed before the new object is allocated.
+    pub objects: u32,
+}
+
+/// Bytes above a limit or a budget that were booked in exchange for memory objects that are about to be freed. They
+/// count as within it until those are freed, or until this is dropped.
+pub struct Debt {
+    ledger: Arc<HeapLedger>,
+    heap: u32,
+    bytes: u64,
+}
+
+impl Debt {
+    /// Makes the result of [`HeapLedger::reserve`] end when it is dropped.
+    pub fn new(ledger: &Arc<HeapLedger>, memory_type_index: u32, bytes: u64) -> Self {
+        let (heap, _) = ledger.heap_of(memory_type_index);
+        Self { ledger: ledger.clone(), heap, bytes }
+    }
+
+    /// Takes up to `most` bytes out, for [`HeapLedger::free`] of a memory object in the same heap.
+    pub fn take(&mut self, most: u64) -> u64 {
+        let part = self.bytes.min(most);
+        self.bytes -= part;
+        part
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        self.ledger.heaps[self.heap as usize].owed.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 /// The driver is queried again after this many allocations and frees.
 const CHANGES_UNTIL_OLD: u32 = 30;
 
@@ -77,6 +115,8 @@ struct HeapCount {
     bytes: AtomicU64,
     /// The part of `bytes` that is booked but not allocated from the driver yet.
     pending: AtomicU64,
+    /// The part of `bytes` above the limit or the budget, for which others are about to be freed.
+    owed: AtomicU64,
     objects: AtomicU32,
     /// Bytes of empty blocks that are retained.
     kept: AtomicU64,
@@ -110,6 +150,7 @@ impl HeapLedger {
                 limited: asked < heap.size,
                 bytes: AtomicU64::new(0),
                 pending: AtomicU64::new(0),
+                owed: AtomicU64::new(0),
                 objects: AtomicU32::new(0),
                 kept: AtomicU64::new(0),
                 report: RwLock::default(),
@@ -209,8 +250,10 @@ impl HeapLedger {
     /// booked and, as far as is known, allocated from the driver.
     pub fn missing(&self, memory_type_index: u32, size: u64, within_budget: bool) -> u64 {
         let (heap, count) = self.heap_of(memory_type_index);
-        let bytes = count.bytes.load(Relaxed);
+        let owed = count.owed.load(Relaxed);
+        let bytes = count.bytes.load(Relaxed).saturating_sub(owed);
         let (usage, budget) = self.usage_and_budget(heap);
+        let usage = usage.saturating_sub(owed);
         let used = if count.limited { bytes } else { usage.max(bytes) };
         let over_limit = used.saturating_add(size).saturating_sub(count.limit);
         let over_budget = usage.saturating_add(size).saturating_sub(budget);
@@ -242,7 +285,9 @@ impl HeapLedger {
         }
     }
 
-    /// Books one memory object before it is allocated from the driver.
+    /// Books one memory object before it is allocated from the driver. Limits apply to what remains once what is
+    /// offered in exchange is freed, in one atomic step, so that nobody else can have what that leaves. Returns the
+    /// bytes of a [`Debt`]. Makes no driver call.
     ///
     /// # Errors
     /// [`Error::OutOfDeviceMemory`] above a limit or, if `within_budget`, above the budget;
@@ -252,8 +297,8 @@ impl HeapLedger {
         memory_type_index: u32,
         size: u64,
         within_budget: bool,
-    ) -> Result<(), Error> {
-        self.refresh_if_old();
+        offer: Offer,
+    ) -> Result<u64, Error> {
         let (heap, count) = self.heap_of(memory_type_index);
         let figures = || self.figures(memory_type_index, size);
         let out_of_memory =
@@ -279,15 +324,19 @@ impl HeapLedger {
         // Tested and booked in one atomic read-modify-write: of two threads that each fit alone, one
         // succeeds.
         count.pending.fetch_add(size, Relaxed);
+        let over = |bytes: u64| {
+            let over_budget = match (within_budget, self.asks_driver) {
+                (false, _) => 0,
+                (true, true) => report.usage_with(bytes).saturating_sub(report.budget),
+                (true, false) => bytes.saturating_sub(count.estimate()),
+            };
+            bytes.saturating_sub(cap).max(over_budget)
+        };
+        let mut owed = 0;
         let booked = count.bytes.fetch_update(AcqRel, Relaxed, |bytes| {
             let bytes = bytes.checked_add(size)?;
-            let over = within_budget
-                && if self.asks_driver {
-                    report.usage_with(bytes) > report.budget
-                } else {
-                    bytes > count.estimate()
-                };
-            (bytes <= cap && !over).then_some(bytes)
+            owed = over(bytes.saturating_sub(count.owed.load(Relaxed)));
+            (owed <= offer.bytes).then_some(bytes)
         });
         if let Err(bytes) = booked {
             count.pending.fetch_sub(size, Relaxed);
@@ -299,20 +348,22 @@ impl HeapLedger {
         }
         let limit = limits.max_memory_allocation_count;
         let book_object = |objects: u32| {
-            (objects < limit || self.exceed_count).then(|| objects.saturating_add(1))
+            let left = objects.saturating_sub(offer.objects);
+            (left < limit || self.exceed_count).then(|| objects.saturating_add(1))
         };
         let Ok(before) = self.objects.fetch_update(Relaxed, Relaxed, book_object) else {
             count.bytes.fetch_sub(size, Relaxed);
             count.pending.fetch_sub(size, Relaxed);
             return Err(Error::TooManyObjects { limit, figures: figures() });
         };
-        if before >= limit {
+        count.owed.fetch_add(owed, Relaxed);
+        if before.saturating_sub(offer.objects) >= limit {
             self.pressure.note_past_count();
         }
         count.objects.fetch_add(1, Relaxed);
         self.changes.fetch_add(1, Relaxed);
         self.watch(heap);
-        Ok(())
+        Ok(owed)
     }
 
     /// Marks a booking as done, once the driver has allocated or refused it.
@@ -373,11 +424,15 @@ impl HeapLedger {
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || ());
     }
 
-    /// Frees a memory object in the driver, cancels its booking and records the event.
-    pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64) {
+    /// Frees a memory object in the driver, cancels its booking and records the event. `owed` bytes of a [`Debt`] end
+    /// with it.
+    pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64, owed: u64) {
         let kind = MemoryEventKind::Free;
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || {
             self.device.free(memory);
+            if owed > 0 {
+                self.heap_of(memory_type_index).1.owed.fetch_sub(owed, Relaxed);
+            }
             self.release(memory_type_index, size);
         });
     }

@@ -249,14 +249,21 @@ impl Blocks {
         self.allocation_bytes -= gap;
     }
 
-    /// Counts that `count` regions of one block with `freed` bytes in all were replaced by one of `placed` bytes.
-    pub fn note_replaced(&mut self, count: usize, freed: u64, placed: u64) {
-        self.allocation_count = self.allocation_count + 1 - count as u64;
-        self.allocation_bytes = self.allocation_bytes + placed - freed;
+    /// Counts that regions of one block were replaced by others: number and bytes of both. At least one was placed.
+    pub fn note_replaced(&mut self, freed: (usize, u64), placed: (usize, u64)) {
+        self.allocation_count = self.allocation_count + placed.0 as u64 - freed.0 as u64;
+        self.allocation_bytes = self.allocation_bytes + placed.1 - freed.1;
+    }
+
+    /// Returns whether the live regions of a block are exactly these, in any order. O(keys), and O(regions) for linear.
+    pub fn holds_only(&mut self, block: BlockIndex, keys: &[SlotKey]) -> bool {
+        let suballocator = &self.suballocator;
+        let is_here = |&key: &SlotKey| suballocator.region(key).is_some_and(|it| it.block == block);
+        keys.iter().all(is_here) && self.live_in(block) == keys.len()
     }
 
     /// Returns the number of live regions of a block. O(1); O(regions) for linear.
-    pub fn live_in(&mut self, block: BlockIndex) -> usize {
+    fn live_in(&mut self, block: BlockIndex) -> usize {
         if let Some(suballocator) = self.suballocator.moving() {
             return suballocator.live_count(block) as usize;
         }
@@ -321,6 +328,12 @@ impl Blocks {
     /// Returns a lease that keeps the memory object of a block from being freed.
     pub fn lease(&self, block: BlockIndex) -> Arc<Lease> {
         self.block(block).lease.clone()
+    }
+
+    /// Returns whether the memory object of a block is freed as soon as the block is removed: no thread is
+    /// destroying a buffer in it.
+    pub fn is_freed_with(&self, block: BlockIndex) -> bool {
+        Arc::strong_count(&self.block(block).lease) == 1
     }
 
     /// Iterates over all blocks.

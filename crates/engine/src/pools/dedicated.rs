@@ -66,7 +66,7 @@ impl Inside {
     fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.slots.get(key).map(|slot| slot.tag);
-            tag.is_some_and(|tag| tag.map_count == 0 && !tag.persistently_mapped)
+            tag.is_some_and(|tag| !tag.is_mapped())
         })
     }
 }
@@ -275,6 +275,30 @@ impl Dedicated {
             freed(key, gone.tag);
         }
         true
+    }
+
+    /// Replaces an allocation by another one with its memory object; `None` and nothing changed if it was freed or
+    /// mapped meanwhile. The memory object has the size of both with their margins. `freed` gets its tag.
+    pub(crate) fn replace(
+        &self,
+        key: SlotKey,
+        kind: ResourceKind,
+        margins: [u64; 2],
+        freed: &mut dyn FnMut(RegionTag),
+    ) -> Option<(SlotKey, Arc<MemoryObject>)> {
+        let mut inside = self.inside.lock();
+        if !inside.are_loose(&[key]) {
+            return None;
+        }
+        let gone = inside.slots.remove(key)?;
+        freed(gone.tag);
+        let (memory, [offset, back]) = (gone.memory.clone(), margins);
+        let size = memory.size - offset - back;
+        inside.bytes = inside.bytes + size - gone.size;
+        let tag = RegionTag::default();
+        let slot =
+            Slot { kind, target: None, tag, offset, size, margins, is_filled: false, ..gone };
+        Some((inside.slots.insert(slot), memory))
     }
 
     /// Changes the tag of an allocation; returns the result, its memory object, its offset there and its

@@ -41,6 +41,27 @@ impl Blocks {
         guard.margin_bytes += guard.margins.sum(alignment);
     }
 
+    /// Returns the bytes of the margins of live regions.
+    pub fn margins_of_all<'a>(&self, keys: impl IntoIterator<Item = &'a SlotKey>) -> u64 {
+        match &self.guard {
+            None => 0,
+            Some(_) => keys.into_iter().map(|&key| self.margins_of(key)).sum(),
+        }
+    }
+
+    /// Counts that regions with `gone` bytes of margins were replaced by others, each with the alignment that it was
+    /// asked for with.
+    pub fn note_replaced_margins(
+        &mut self,
+        gone: u64,
+        made: impl IntoIterator<Item = (SlotKey, u64)>,
+    ) {
+        if let Some(guard) = &mut self.guard {
+            guard.margin_bytes -= gone;
+            made.into_iter().for_each(|(key, alignment)| self.note_margins(key, alignment));
+        }
+    }
+
     /// Counts the margins of a region that is about to be freed.
     pub fn forget_margins(&mut self, key: SlotKey) {
         let sum = self.margins_of(key);

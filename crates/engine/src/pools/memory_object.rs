@@ -1,13 +1,14 @@
 //! [`MemoryObject`]: one `VkDeviceMemory`, its mapping and its release.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
 };
 use crate::error::Error;
 use crate::handle::PoolKey;
-use crate::heap::ledger::HeapLedger;
+use crate::heap::ledger::{Debt, HeapLedger};
 use crate::lock::{Mutex, rank};
 use crate::pools::quarantine::Quarantines;
 use crate::words::bytes;
@@ -40,6 +41,8 @@ pub struct MemoryObject {
     pub size: u64,
     /// Index into the device's memory types.
     pub memory_type_index: u32,
+    /// The parameters that it was allocated with.
+    pub info: MemoryAllocateInfo,
     /// `VkExternalMemoryHandleTypeFlags` that it was allocated for.
     pub export_handle_types: u32,
     /// Whether it was imported.
@@ -47,6 +50,8 @@ pub struct MemoryObject {
     /// Whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
     shared: bool,
+    /// Bytes of a debt of its heap that end when it is freed.
+    owed: AtomicU64,
     mapping: Mutex<Mapping, rank::Mapping>,
 }
 
@@ -68,10 +73,12 @@ impl MemoryObject {
             handle,
             size,
             memory_type_index,
+            info: *info,
             export_handle_types,
             is_imported,
             names_resource,
             shared,
+            owed: AtomicU64::new(0),
             mapping,
         }
     }
@@ -188,7 +195,8 @@ impl MemoryObject {
         let mut mapping = self.mapping.lock();
         if !mapping.freed {
             mapping.freed = true;
-            self.ledger.free(self.handle, self.memory_type_index, self.size);
+            let owed = self.owed.load(Relaxed);
+            self.ledger.free(self.handle, self.memory_type_index, self.size, owed);
         }
     }
 }
@@ -267,6 +275,16 @@ impl Release {
         }
     }
 
+    /// Reserves host memory for `objects` memory objects; `None` if there is none.
+    pub(crate) fn try_reserve(&mut self, objects: usize) -> Option<()> {
+        // So few have room in what the first one takes.
+        const FEW: usize = 4;
+        if objects > FEW {
+            self.0.get_or_insert_default().free.try_reserve(objects).ok()?;
+        }
+        Some(())
+    }
+
     pub(crate) fn free(&mut self, lease: Arc<Lease>) {
         self.0.get_or_insert_default().free.push(lease);
     }
@@ -274,6 +292,13 @@ impl Release {
     /// Lets what is overdue in the quarantine of a pool be given out again when this is dropped.
     pub(crate) fn end_overdue(&mut self, quarantines: &Arc<Quarantines>, pool_key: PoolKey) {
         self.0.get_or_insert_default().overdue = Some((quarantines.clone(), pool_key));
+    }
+
+    /// Lets a debt of the heap end, as far as possible, when the memory is freed.
+    pub(crate) fn pay(&self, debt: &mut Debt) {
+        for lease in self.0.iter().flat_map(|work| &work.free) {
+            lease.0.owed.fetch_add(debt.take(lease.0.size), Relaxed);
+        }
     }
 
     /// Returns the bytes of memory that will be freed when this is dropped, or right after a destroy in

@@ -75,8 +75,13 @@ impl Pools {
         let pool = custom.get(id.0).and_then(Option::as_ref).ok_or(Error::UseAfterFree)?;
         let (count, size) = pool.live();
         if count > 0 {
+            let verb = if count == 1 { "is" } else { "are" };
+            let reserved = match pool.arena().is_moving() {
+                true => "; places that a defragmentation has reserved count, until it ends",
+                false => "",
+            };
             return Err(Error::InvalidArgument(format!(
-                "there is {} of {} in the pool",
+                "there {verb} {} of {} in the pool{reserved}",
                 counted(count, "allocation"),
                 bytes(size)
             )));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::debugging::options::DebugOptions;
 use crate::device::{DeviceError, DeviceMemory, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
-use crate::heap::ledger::HeapLedger;
+use crate::heap::ledger::{Debt, HeapLedger, Offer};
 use crate::heap::retention::EmptyBlockRetention;
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::memory_object::MemoryObject;
@@ -64,31 +64,80 @@ fn try_take_memory(
     within_budget: bool,
     shared: bool,
 ) -> Result<MemoryObject, Error> {
-    let (device, ledger) = (&setup.device, &setup.ledger);
-    let (memory_type_index, size) = (info.memory_type_index, info.size);
-    ledger.reserve(memory_type_index, size, within_budget)?;
-    let taken = device.allocate(info);
-    ledger.settle(memory_type_index, size);
-    match taken {
-        Ok(handle) => {
-            ledger.note_allocated(handle, memory_type_index, size);
-            let (device, ledger) = (device.clone(), ledger.clone());
-            Ok(MemoryObject::new(device, ledger, handle, info, shared))
+    setup.ledger.refresh_if_old();
+    let booking = Booking::new(setup, info, within_budget, Offer::default())?;
+    booking.take(shared).map_err(|error| refusal(setup, info, error))
+}
+
+/// Returns the error that says that the driver refused memory.
+fn refusal(setup: &Setup, info: &MemoryAllocateInfo, error: DeviceError) -> Error {
+    let figures = setup.ledger.figures(info.memory_type_index, info.size);
+    match error {
+        DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
+            Error::of_call("vkAllocateMemory", error, figures)
         }
-        Err(error) => {
-            ledger.release(memory_type_index, size);
-            let figures = ledger.figures(memory_type_index, size);
-            Err(match error {
-                DeviceError::DeviceLost | DeviceError::OutOfDeviceMemory => {
-                    Error::of_call("vkAllocateMemory", error, figures)
-                }
-                // An import that fails is wrong by itself: freeing memory does not help.
-                result => {
-                    let can_never_succeed = info.import.is_some();
-                    let figures = FailureFigures { can_never_succeed, ..figures };
-                    Error::Refused { result, figures }
-                }
-            })
+        // An import that fails is wrong by itself: freeing memory does not help.
+        result => {
+            let can_never_succeed = info.import.is_some();
+            let figures = FailureFigures { can_never_succeed, ..figures };
+            Error::Refused { result, figures }
+        }
+    }
+}
+
+/// A memory object that is booked in the ledger and not allocated from the driver yet; dropping it cancels that.
+pub(crate) struct Booking {
+    device: Arc<dyn DeviceMemory>,
+    ledger: Arc<HeapLedger>,
+    info: MemoryAllocateInfo,
+    /// The part above a limit or a budget, for which others are to be freed.
+    owed: u64,
+    is_taken: bool,
+}
+
+impl Booking {
+    /// Books memory in exchange for what is about to be freed. Makes no driver call.
+    ///
+    /// # Errors
+    /// The errors of [`HeapLedger::reserve`].
+    pub fn new(
+        setup: &Setup,
+        info: &MemoryAllocateInfo,
+        within_budget: bool,
+        offer: Offer,
+    ) -> Result<Self, Error> {
+        let (device, ledger) = (setup.device.clone(), setup.ledger.clone());
+        let (of_type, size) = (info.memory_type_index, info.size);
+        let owed = ledger.reserve(of_type, size, within_budget, offer)?;
+        Ok(Self { device, ledger, info: *info, owed, is_taken: false })
+    }
+
+    /// Returns the debt of the booking, once.
+    pub fn debt(&mut self) -> Debt {
+        let owed = std::mem::take(&mut self.owed);
+        Debt::new(&self.ledger, self.info.memory_type_index, owed)
+    }
+
+    /// Allocates it from the driver; the booking is cancelled if that fails. No lock is held.
+    pub fn take(mut self, shared: bool) -> Result<MemoryObject, DeviceError> {
+        let Self { device, ledger, info, .. } = &self;
+        let (memory_type_index, size) = (info.memory_type_index, info.size);
+        let handle = device.allocate(info)?;
+        ledger.settle(memory_type_index, size);
+        ledger.note_allocated(handle, memory_type_index, size);
+        let memory = MemoryObject::new(device.clone(), ledger.clone(), handle, info, shared);
+        self.is_taken = true;
+        Ok(memory)
+    }
+}
+
+impl Drop for Booking {
+    fn drop(&mut self) {
+        drop(self.debt());
+        if !self.is_taken {
+            let (memory_type_index, size) = (self.info.memory_type_index, self.info.size);
+            self.ledger.settle(memory_type_index, size);
+            self.ledger.release(memory_type_index, size);
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct MovableRegion {
     pub gaps: [u64; 2],
 }
 
+impl MovableRegion {
+    /// Returns the request for another place of the region.
+    pub(crate) fn request(&self) -> RegionRequest {
+        RegionRequest::of_size(self.size, self.alignment, self.kind)
+    }
+}
+
 /// A free region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FreeRegion {

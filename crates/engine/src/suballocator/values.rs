@@ -25,6 +25,13 @@ pub struct RegionRequest {
     pub strategy: Strategy,
 }
 
+impl RegionRequest {
+    /// Returns the request for a place that somebody else looks for: anywhere, with any strategy.
+    pub(crate) fn of_size(size: u64, alignment: u64, kind: ResourceKind) -> Self {
+        Self { size, alignment, kind, upper: false, strategy: Strategy::Balanced }
+    }
+}
+
 /// The result of a successful request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -80,4 +87,16 @@ pub struct RegionTag {
     pub persistently_mapped: bool,
     /// Whether the region has a name.
     pub named: bool,
+}
+
+impl RegionTag {
+    /// Returns whether the region is mapped.
+    pub(crate) fn is_mapped(self) -> bool {
+        self.maps() > 0
+    }
+
+    /// Returns the number of maps of its memory object that it counts for.
+    pub(crate) fn maps(self) -> u64 {
+        u64::from(self.map_count) + u64::from(self.persistently_mapped)
+    }
 }

@@ -16,7 +16,7 @@ const KINDS: [ResourceKind; 5] = [
     ResourceKind::ImageOptimal,
 ];
 
-const FLAGS: [Create; 10] = [
+const FLAGS: [Create; 12] = [
     Create::DEDICATED_MEMORY,
     Create::NEVER_ALLOCATE,
     Create::MAPPED,
@@ -27,6 +27,8 @@ const FLAGS: [Create; 10] = [
     Create::STRATEGY_MIN_MEMORY,
     Create::STRATEGY_MIN_TIME,
     Create::STRATEGY_MIN_OFFSET,
+    Create::CAN_BECOME_LOST,
+    Create::CAN_MAKE_OTHER_LOST,
 ];
 
 const PROPERTIES: [Property; 7] = [
@@ -49,12 +51,19 @@ pub fn random(random: &mut Random, device: &dyn DeviceMemory) -> AllocationReque
     for flag in FLAGS {
         flags.set(flag, random.one_in(9));
     }
+    // Lost allocations are common.
+    if random.one_in(2) {
+        flags |= Create::CAN_BECOME_LOST | Create::CAN_MAKE_OTHER_LOST;
+    }
     // Most requests should not contradict themselves.
     let host_access = flags.intersects(Create::HOST_ACCESS_MASK);
     if host_access && random.one_in(2) {
         flags |= Create::MAPPED;
     } else if !host_access && !random.one_in(10) {
         flags -= Create::MAPPED | Create::HOST_ACCESS_ALLOW_TRANSFER_INSTEAD;
+    }
+    if flags.contains(Create::MAPPED) && !random.one_in(20) {
+        flags -= Create::CAN_BECOME_LOST;
     }
     let mut property = |chances| match random.one_in(chances) {
         true => random.pick(&PROPERTIES),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use vkmem_engine::{
     Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest, Call,
-    DebugOptions, DeviceError, DeviceMemory, Error, MemoryPropertyFlags as Property, MemoryUsage,
-    ResourceKind, Statistics,
+    DebugOptions, DeviceError, DeviceMemory, Error, Evictable, MemoryPropertyFlags as Property,
+    MemoryUsage, ResourceKind, Statistics,
 };
 
 use super::common::{Random, Told, World};
@@ -19,6 +19,8 @@ struct Live {
     name: Option<String>,
     /// Whether it has margins.
     is_guarded: bool,
+    /// For those that may be lost, with the frame of the last use.
+    evictable: Option<(Evictable, u64)>,
 }
 
 pub struct Shadow {
@@ -28,7 +30,15 @@ pub struct Shadow {
     freed: Vec<AllocationId>,
     pub made: u64,
     pub failed: Vec<String>,
+    pub lost: u64,
+    frames_in_use: u64,
+    /// What other processes hold of each heap.
+    occupied: Vec<u64>,
     told: RefCell<Told>,
+}
+
+fn may_evict(request: &AllocationRequest) -> bool {
+    request.create_info.flags.contains(Create::CAN_MAKE_OTHER_LOST)
 }
 
 fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
@@ -38,10 +48,22 @@ fn may_share(a: ResourceKind, b: ResourceKind) -> bool {
 }
 
 impl Shadow {
-    pub fn new(world: World, debug: DebugOptions) -> Self {
+    pub fn new(world: World, frames_in_use: u64, debug: DebugOptions) -> Self {
         world.allocator.watch_memory(Some(Arc::new(|| ())));
+        let occupied = vec![0; world.device.info().heaps.len()];
         let (live, freed, told) = (Vec::new(), Vec::new(), RefCell::default());
-        Self { world, debug, live, freed, made: 0, failed: vec![], told }
+        Self {
+            world,
+            debug,
+            live,
+            freed,
+            made: 0,
+            failed: vec![],
+            lost: 0,
+            frames_in_use,
+            occupied,
+            told,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -79,11 +101,18 @@ impl Shadow {
                     assert!(budget.usage <= budget.budget, "{budget:?}");
                 }
                 self.check_new(request, &allocation);
+                assert!(self.remove_lost() == 0 || may_evict(request));
                 self.take(allocation, request);
             }
             Err(error) => {
+                let lost = self.remove_lost();
+                if lost > 0 {
+                    // The driver had no memory, and has not enough after one exchange either: others hold it.
+                    assert!(may_evict(request) && asked > 0, "it failed and cost somebody");
+                    assert!(self.is_some_heap_short(request.requirements.size), "{error:?}");
+                }
                 self.failed.push(format!("{:.60}", error.to_string()));
-                self.check_error(request, &error, &before)
+                self.check_error(request, &error, &before, lost)
             }
         }
     }
@@ -93,10 +122,11 @@ impl Shadow {
         request: &AllocationRequest,
         error: &Error,
         before: &vkmem_engine::Statistics,
+        lost: u64,
     ) {
         let after = self.world.allocator.statistics();
-        assert_eq!(after.allocation_count, before.allocation_count);
-        assert_eq!(after.allocation_bytes, before.allocation_bytes);
+        assert_eq!(after.allocation_count, before.allocation_count - lost);
+        assert!(lost > 0 || after.allocation_bytes == before.allocation_bytes);
         assert!(after.block_bytes <= before.block_bytes, "{request:?} failed and left a block");
         let text = error.to_string();
         assert!(!text.is_empty() && !text.contains('\n'), "{text}");
@@ -121,15 +151,18 @@ impl Shadow {
         match self.world.allocator.allocate_many(requests) {
             Ok(made) => {
                 assert_eq!(made.len(), requests.len());
+                assert!(self.remove_lost() == 0 || requests.iter().any(may_evict));
                 for (it, request) in made.into_iter().zip(requests) {
                     self.check_new(request, &it);
                     self.take(it, request);
                 }
             }
             Err(failed) => {
+                // What requests before the failed one have cost stays lost; `check` compares the rest.
+                let lost = self.remove_lost();
+                assert!(lost == 0 || requests[..failed.index].iter().any(may_evict), "{failed:?}");
                 let after = self.world.allocator.statistics();
-                assert_eq!(after.allocation_count, before.allocation_count, "{failed:?}");
-                assert_eq!(after.allocation_bytes, before.allocation_bytes);
+                assert_eq!(after.allocation_count, before.allocation_count - lost, "{failed:?}");
                 assert!(!failed.error.is_shortage() || after.block_bytes <= before.block_bytes);
                 assert!(failed.index < requests.len());
             }
@@ -139,7 +172,10 @@ impl Shadow {
     /// Frees the last `count` allocations together with some stale ids.
     pub fn free_many(&mut self, count: usize) {
         let mut ids: Vec<_> = self.freed.iter().rev().take(3).copied().collect();
-        let last = self.live.split_off(self.live.len() - count);
+        let mut last = self.live.split_off(self.live.len() - count);
+        for (evictable, _) in last.iter_mut().filter_map(|it| it.evictable.take()) {
+            assert!(!evictable.end());
+        }
         ids.extend(last.iter().map(|it| it.allocation.id));
         drop(self.world.allocator.free_many(&ids));
         self.freed.extend(last.iter().map(|it| it.allocation.id));
@@ -147,8 +183,15 @@ impl Shadow {
 
     fn take(&mut self, allocation: Allocation, request: &AllocationRequest) {
         self.made += 1;
+        let may_be_lost = request.create_info.flags.contains(Create::CAN_BECOME_LOST);
+        let allocator = &self.world.allocator;
+        let evictable = may_be_lost.then(|| {
+            let priority = (self.made % 3) as f32 / 2.0;
+            (allocator.make_evictable(&allocation, priority).unwrap(), allocator.frame())
+        });
         let is_guarded = self.is_guarded(request, &allocation);
-        self.live.push(Live { allocation, kind: request.kind, maps: 0, name: None, is_guarded });
+        let (kind, maps, name) = (request.kind, 0, None);
+        self.live.push(Live { allocation, kind, maps, name, is_guarded, evictable });
     }
 
     /// Returns whether an allocation has margins: not where the resource needs the exact size.
@@ -158,6 +201,52 @@ impl Shadow {
             || request.create_info.memory_allocate_next != 0
             || flags.contains(Property::LAZILY_ALLOCATED);
         self.debug.margin != 0 && !(it.is_dedicated() && is_exact)
+    }
+
+    /// Removes what was lost, which has to be old enough and not in use; returns how many there were.
+    fn remove_lost(&mut self) -> u64 {
+        let frame = self.world.allocator.frame();
+        let before = self.len();
+        let (freed, in_use) = (&mut self.freed, self.frames_in_use);
+        self.live.retain_mut(|it| {
+            let Some((evictable, used)) = it.evictable.take_if(|it| it.0.is_lost()) else {
+                return true;
+            };
+            assert!(used + in_use < frame, "used in {used}, lost in {frame}");
+            assert!(it.maps == 0 && it.allocation.mapped.is_none(), "it was mapped");
+            assert!(!evictable.touch() && evictable.end());
+            freed.push(it.allocation.id);
+            false
+        });
+        let lost = before - self.len();
+        self.lost += lost;
+        lost
+    }
+
+    /// Lets other processes hold bytes of a heap.
+    pub fn occupy(&mut self, heap: u32, bytes: u64) {
+        self.world.device.occupy(heap, bytes);
+        self.occupied[heap as usize] = bytes;
+    }
+
+    fn is_some_heap_short(&self, bytes: u64) -> bool {
+        let device = &self.world.device;
+        let heaps = (0..).zip(device.info().heaps.iter().zip(&self.occupied));
+        heaps.into_iter().any(|(index, (heap, occupied))| {
+            device.live_bytes(index).saturating_add(*occupied).saturating_add(bytes) > heap.size
+        })
+    }
+
+    /// Takes away all that is old enough.
+    pub fn lose_all(&mut self) {
+        let frame = self.world.allocator.frame();
+        let may_go = |it: &Live| {
+            let old = it.evictable.as_ref().is_some_and(|it| it.1 + self.frames_in_use < frame);
+            old && it.maps == 0 && it.allocation.mapped.is_none()
+        };
+        let expected = self.live.iter().filter(|it| may_go(it)).count();
+        assert_eq!(self.world.allocator.make_allocations_lost(None), Ok(expected));
+        assert_eq!(self.remove_lost(), expected as u64);
     }
 
     /// Asserts everything that must hold for a new allocation.
@@ -210,7 +299,8 @@ impl Shadow {
     }
 
     pub fn free(&mut self, at: usize) {
-        let Live { allocation, .. } = self.live.swap_remove(at);
+        let Live { allocation, evictable, .. } = self.live.swap_remove(at);
+        assert!(evictable.is_none_or(|(evictable, _)| !evictable.end()));
         drop(self.world.allocator.free(allocation.id).expect("it lives"));
         self.freed.push(allocation.id);
     }
@@ -230,6 +320,12 @@ impl Shadow {
         let one = &mut self.live[at];
         let it = one.allocation;
         let flags = device.info().flags_of(it.memory_type_index);
+        if let Some((evictable, used)) = &mut one.evictable
+            && random.one_in(2)
+        {
+            assert!(evictable.touch());
+            *used = allocator.frame();
+        }
         match random.below(5) {
             0 => match allocator.map(it.id) {
                 Ok(address) => {
@@ -289,6 +385,17 @@ impl Shadow {
 
         let mut by_heap = vec![(0, 0); info.heaps.len()];
         let mut by_type = vec![(0, 0); info.types.len()];
+        let mut evictable = vec![(0, 0); info.types.len()];
+        for Live { allocation: it, evictable: of, .. } in &self.live {
+            let counts = &mut evictable[it.memory_type_index as usize];
+            let one = u64::from(of.is_some());
+            *counts = (counts.0 + one, counts.1 + one * it.size);
+        }
+        for (index, expected) in (0..).zip(evictable) {
+            let found = allocator.eviction_statistics(index);
+            assert_eq!((found.evictable_count, found.evictable_bytes), expected);
+            assert_eq!((found.lost_count, found.lost_bytes), (0, 0), "all of them have ended");
+        }
         for Live { allocation: it, name, .. } in &self.live {
             assert_eq!(allocator.info(it.id), Ok(*it));
             assert_eq!(allocator.name(it.id).as_ref(), Ok(name));

@@ -6,9 +6,10 @@ use pyo3::prelude::*;
 use vkmem_engine::DefragmentationInfo;
 
 use super::Allocator;
-use super::steps::{STEP_BYTES, STEP_MOVES};
+use super::steps::{Asker, STEP_BYTES, STEP_MOVES};
 use crate::arguments::callback::callable;
-use crate::arguments::numbers::{quantity, real, unsigned};
+use crate::arguments::iterables::{MOST_ITEMS, read};
+use crate::arguments::numbers::{quantity, real};
 use crate::arguments::options::thoroughness;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, invalid};
@@ -22,6 +23,7 @@ use crate::moving::run::{Pass, Run, statistics};
 use crate::moving::slide;
 use crate::objects::pool::Pool;
 use crate::objects::resource::ResourceObject;
+use crate::process::forks::in_one_process;
 
 /// Limits of one pass of `defragment`: so much that the wait at its end is short beside it, and little enough to
 /// look for signals in between.
@@ -30,6 +32,18 @@ const PASS_BYTES: u64 = 1 << 30;
 const TIMED_PASS_BYTES: u64 = 256 << 20;
 /// See [`PASS_BYTES`].
 const PASS_MOVES: u32 = 1024;
+
+/// Reads the keyword `max_seconds`.
+fn seconds_at_most(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds = real(value, "max_seconds")?;
+    if seconds.is_nan() || seconds < 0.0 {
+        let shown = if seconds.is_nan() { "no number" } else { "negative" };
+        let why = format!("max_seconds is {shown}; it is a time in seconds, 0 or more");
+        return Err(invalid(value.py(), why));
+    }
+    // What is longer than a lifetime is no limit.
+    Ok(Duration::from_secs_f64(seconds.min(1e10)))
+}
 
 impl Allocator {
     /// Makes the moves of a pass, and tells of them. Raises why others were not made.
@@ -93,12 +107,9 @@ impl Allocator {
         let algorithm = thoroughness(py, algorithm)?;
         let from = pool.map(|pool| pool.get().state.clone());
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let most = max_bytes.map_or(Ok(u64::MAX), |it| unsigned(it, "max_bytes"))?;
-        let seconds = max_seconds.map(|it| real(it, "max_seconds")).transpose()?;
-        let time = seconds
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(|_| invalid(py, format!("max_seconds is {}", seconds.unwrap_or_default())))?;
+        let most = max_bytes.map_or(Ok(u64::MAX), |it| quantity(it, "max_bytes"))?;
+        let time = max_seconds.map(seconds_at_most).transpose()?;
+        let progress = progress.map(callable).transpose()?.flatten();
         let until = time.and_then(|time| Instant::now().checked_add(time));
         let info = DefragmentationInfo {
             pool: from.as_ref().map(|pool| pool.id),
@@ -121,8 +132,9 @@ impl Allocator {
             // The room that this frees is used by the next pass.
             let mover = Mover::of(&self.state);
             mover.settle_all(py, &self.state)?;
-            if let Some(progress) = progress {
-                progress.call1((statistics(py, &run.figures())?,))?;
+            if let Some(progress) = &progress {
+                let figures = statistics(py, &run.figures())?;
+                in_one_process(py, || progress.call1(py, (figures,)))??;
             }
             py.check_signals()?;
         }
@@ -137,10 +149,11 @@ impl Allocator {
     /// Makes a few of the moves that `defragment` would make, to be called once a frame; returns the
     /// `DefragmentationStatistics` of the step.
     ///
-    /// It moves at most `max_bytes` bytes and `max_moves` resources; a resource that is larger moves alone. It
-    /// does not wait for the device: what the copies leave behind is released by a later step or
+    /// It moves at most `max_bytes` bytes and `max_moves` resources; a resource that is larger moves alone, and with
+    /// 0 nothing moves. It does not wait for the device: what the copies leave behind is released by a later step or
     /// `set_current_frame_index`. Once there is nothing more to move, a step costs little until something is
-    /// created or destroyed. `pool` and `algorithm` are those of `defragment`.
+    /// created or destroyed. `pool` and `algorithm` are those of `defragment`. With
+    /// `auto_defragment` frames and this method continue one run of the default pools, the more thorough of both.
     ///
     /// Raises what `defragment` raises.
     #[pyo3(
@@ -163,7 +176,7 @@ impl Allocator {
         let max_moves = max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
         let wanted = (from.as_ref().map(|pool| pool.id), algorithm);
         let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
-        let figures = self.step(py, wanted, max_bytes, max_moves)?;
+        let figures = self.step(py, Asker::Program, wanted, max_bytes, max_moves)?;
         self.handlers.call_pending(py, &self.state);
         statistics(py, &figures)
     }
@@ -207,13 +220,12 @@ impl Allocator {
             value.map_or(Ok(0), |value| quantity(value, name))
         };
         let most = limit(max_allocations_per_pass, "max_allocations_per_pass")?;
-        let mut given = Vec::new();
-        for object in resources.map(|it| it.try_iter()).transpose()?.into_iter().flatten() {
-            let object = object?;
-            let resource = self.check_here(&object, "Buffer, Image or Allocation")?;
+        let one = |object: &Bound<'_, PyAny>| {
+            let resource = self.check_here(object, "Buffer, Image or Allocation")?;
             resource.resource.check_live(py)?;
-            given.push(object.cast_into::<ResourceObject>()?.unbind());
-        }
+            Ok(object.cast::<ResourceObject>()?.clone().unbind())
+        };
+        let given = resources.map(|it| read(it, "resources", MOST_ITEMS, one)).transpose()?;
         let info = DefragmentationInfo {
             pool: from.as_ref().map(|pool| pool.id),
             algorithm,
@@ -223,7 +235,7 @@ impl Allocator {
         };
         let interrupt = break_callback.map(callable).transpose()?.flatten();
         let run = ProtocolRun::begin(&self.state, &info).or_raise(py)?;
-        Ok(Defragmentation::new(self.state.clone(), run, given, interrupt))
+        Ok(Defragmentation::new(self.state.clone(), run, given.unwrap_or_default(), interrupt))
     }
 
     /// Calls `callback(moves)` with a list of `Move`, once for each step of a defragmentation in which resources

@@ -2,6 +2,7 @@
 //! memory objects than the device reports as its limit.
 
 use std::ffi::CString;
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError};
@@ -14,6 +15,7 @@ use vkmem_engine::{Error, FailedItem, LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COU
 use crate::arguments::callback::{Callback, callable, current, exchange};
 use crate::errors::{is_ours, to_py, to_py_of_item};
 use crate::lifetime::ownership::AllocatorState;
+use crate::moving::room::RoomMover;
 use crate::objects::loss_callbacks;
 use crate::objects::statistics::HeapBudget;
 use crate::observe::event::{Event, EventKind};
@@ -26,6 +28,8 @@ pub struct Handlers {
     pressure: Callback,
     /// Called when resources have moved.
     pub(super) moved: Callback,
+    /// What moves resources for requests that others are lost for, and what has moved for that.
+    pub(super) rooms: Arc<RoomMover>,
     /// Threads inside the callback of `on_out_of_memory`, or of moves that make room: their own failures do neither.
     handling: Mutex<Vec<ThreadId>, rank::Handling>,
 }
@@ -190,6 +194,7 @@ impl Handlers {
         }
         if pressed & LOSSES != 0 {
             loss_callbacks::call(py, state);
+            self.rooms.call_back(py, &self.moved);
         }
         self.call_back(py, state, pressed & !(PAST_ALLOCATION_COUNT | MEMORY_EVENTS | LOSSES));
         if pressed & PAST_ALLOCATION_COUNT != 0 {

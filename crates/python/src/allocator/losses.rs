@@ -1,54 +1,16 @@
 //! Resources whose memory may be taken away: touches of many, losses on demand, callbacks.
 
-use std::sync::Arc;
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::PyList;
 
+use super::touches::Touches;
 use super::{Allocator, python_object};
 use crate::arguments::callback::{callable, exchange};
-use crate::errors::invalid;
 use crate::interpreter::detach;
 use crate::lifetime::ownership::Resource;
 use crate::objects::allocation::Allocation;
 use crate::objects::resource::ResourceObject;
-
-/// Touches resources one by one. Those of one class come in rows, so the class is checked where it changes.
-struct Touches<'a, 'py> {
-    allocator: &'a Allocator,
-    /// Kept, so that no other class can have its address.
-    class: Option<Bound<'py, PyType>>,
-}
-
-impl<'py> Touches<'_, 'py> {
-    /// Notes a use of one; returns whether it is there.
-    #[inline]
-    fn touch(&mut self, object: &Bound<'py, PyAny>) -> PyResult<bool> {
-        if self.class.as_ref().is_none_or(|it| it.as_type_ptr() != object.get_type_ptr()) {
-            self.check_class(object)?;
-        }
-        // SAFETY: another object of the class was seen to be a resource.
-        let base = unsafe { object.cast_unchecked::<ResourceObject>() };
-        let resource = &base.get().resource;
-        if !Arc::ptr_eq(&resource.allocator, &self.allocator.state) {
-            let what = base.get().face().describe();
-            return Err(invalid(object.py(), format!("{what} is of another allocator")));
-        }
-        resource.try_touch(object.py())
-    }
-
-    #[cold]
-    fn check_class(&mut self, object: &Bound<'py, PyAny>) -> PyResult<()> {
-        if !object.is_instance_of::<ResourceObject>() {
-            let kind = object.get_type().name()?;
-            let why = format!("resources must be of Buffer, Image or Allocation, not {kind}");
-            return Err(PyTypeError::new_err(why));
-        }
-        self.class = Some(object.get_type());
-        Ok(())
-    }
-}
 
 impl Allocator {
     /// Loses resources where a heap is over its budget, if the allocator was created for that.
@@ -86,19 +48,7 @@ impl Allocator {
                 format!("resources must be a list of resources, not {kind}: touch() is for one");
             return Err(PyTypeError::new_err(why));
         }
-        let lost = PyList::empty(py);
-        let mut touches = Touches { allocator: self, class: None };
-        let mut touch = |object: &Bound<'py, PyAny>| {
-            if touches.touch(object)? { Ok(()) } else { lost.append(object) }
-        };
-        if let Ok(list) = resources.cast::<PyList>() {
-            list.iter().try_for_each(|object| touch(&object))?;
-        } else if let Ok(tuple) = resources.cast::<PyTuple>() {
-            tuple.iter().try_for_each(|object| touch(&object))?;
-        } else {
-            resources.try_iter()?.try_for_each(|object| touch(&object?))?;
-        }
-        Ok(lost)
+        Touches::of(&self.state, resources)
     }
 
     /// Takes the memory of all resources that may be lost now, in all pools: created with `CAN_BECOME_LOST`, not used

@@ -17,6 +17,7 @@ mod relocate;
 mod statistics;
 mod stepping;
 mod steps;
+mod touches;
 mod transfers;
 mod when_full;
 
@@ -90,7 +91,9 @@ const MOST_HEAPS: usize = 16;
 /// as many free bytes, first moves what is `movable` there together, up to 256 MiB and 1024 resources, waits for the
 /// copies, and is tried again; only then the next, worse memory type is tried, in which it does the same, and
 /// `on_out_of_memory` is called after the last one. With frames the old places are not free before the frames in
-/// flight have ended.
+/// flight have ended. A request with `CAN_MAKE_OTHER_LOST` for which others than the oldest resources would be lost makes
+/// room in one block instead: the oldest there are lost, and what is `movable` there and used by no frame in flight
+/// moves to where they were, to which the same limits apply.
 ///
 /// `frames_in_use` is the number of frames for which what was created with `CAN_BECOME_LOST` is not lost after its last
 /// use, by default `frames_in_flight`, and not less. With `evict_over_budget=True`, `set_current_frame_index` takes
@@ -337,10 +340,14 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
+        let handlers = Handlers::default();
+        if defragment_when_full {
+            state.room_maker.get_or_init(|| handlers.rooms.clone());
+        }
         Ok(Self {
             state,
             device: device.clone().unbind(),
-            handlers: Handlers::default(),
+            handlers,
             steps: Steps::new(auto, defragment_when_full),
             evicts_over_budget: evict_over_budget,
         })

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo};
 
 use super::Allocator;
-use super::steps::{Begun, STEP_REGIONS, Tidy, Wanted, usage};
+use super::steps::{Asker, Begun, STEP_REGIONS, Tidy, Track, Wanted, usage};
 use crate::lifetime::ownership::Background;
 use crate::moving::mover::Mover;
 use crate::moving::run::{Figures, Run};
@@ -14,20 +14,41 @@ impl Allocator {
     pub(super) fn step(
         &self,
         py: Python<'_>,
+        asker: Asker,
+        wanted: Wanted,
+        max_bytes: u64,
+        max_moves: u32,
+    ) -> PyResult<Figures> {
+        // 0 is no limit for a run.
+        if max_bytes == 0 || max_moves == 0 {
+            Mover::of(&self.state).retire(py, &self.state);
+            return Ok(Figures::default());
+        }
+        let mut track = self.steps.take(wanted.0);
+        let made = self.step_of(py, &mut track, asker, wanted, max_bytes, max_moves);
+        let engine = self.state.engine();
+        self.steps.put(track, |pool| engine.pool_info(pool).is_ok());
+        made
+    }
+
+    fn step_of(
+        &self,
+        py: Python<'_>,
+        track: &mut Track,
+        asker: Asker,
         wanted: Wanted,
         max_bytes: u64,
         max_moves: u32,
     ) -> PyResult<Figures> {
         let (pool, algorithm) = wanted;
-        let kept = self.steps.run.lock().take();
-        let (mut begun, is_new) = match kept {
-            Some(begun) if begun.wanted == wanted => (begun, false),
+        let (mut begun, is_new) = match track.run.take() {
+            Some(begun) if begun.serves(asker, wanted) => (begun, false),
             other => {
                 if let Some(other) = other {
                     other.run.end(&self.state);
                 }
                 let usage = usage(&self.state.engine().heap_budgets());
-                if self.steps.tidy.lock().as_ref().is_some_and(|it| it.covers(wanted, &usage)) {
+                if track.tidy.as_ref().is_some_and(|it| it.covers(wanted, &usage)) {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
                 }
@@ -37,22 +58,22 @@ impl Allocator {
                     max_regions_per_pass: STEP_REGIONS,
                     ..DefragmentationInfo::default()
                 };
-                (Begun { wanted, run: Run::begin(py, &self.state, &info)?, usage }, true)
+                let run = Run::begin(py, &self.state, &info)?;
+                (Begun { asker, wanted, run, usage }, true)
             }
         };
-        let run = &mut begun.run;
+        let (run, wanted) = (&mut begun.run, begun.wanted);
         let before = if is_new { Figures::default() } else { run.figures() };
-        // No limit of 0: that would be none.
-        run.limit(max_bytes.max(1), max_moves.max(1));
+        run.limit(max_bytes, max_moves);
         let pass = self.pass(py, run)?;
         let figures = run.figures();
         if !pass.is_done {
-            *self.steps.run.lock() = Some(begun);
+            track.run = Some(begun);
         } else {
             begun.run.end(&self.state);
             let usage = usage(&self.state.engine().heap_budgets());
             let has_moved = figures.done.allocations_moved > 0;
-            *self.steps.tidy.lock() = Some(Tidy { wanted, usage, has_moved });
+            track.tidy = Some(Tidy { wanted, usage, has_moved });
         }
         Ok(figures.since(&before))
     }
@@ -60,27 +81,36 @@ impl Allocator {
     /// Makes a step at the beginning of a frame, if one is due. Exceptions are printed: the frame has begun.
     pub(super) fn step_by_itself(&self, py: Python<'_>) {
         let Some(policy) = &self.steps.auto else { return };
-        let going = {
-            let run = self.steps.run.lock();
-            let own = run.as_ref().filter(|it| it.wanted.0.is_none());
-            own.map(|it| (it.wanted.1, it.usage.clone()))
+        let fast = (None, DefragmentationAlgorithm::Fast);
+        let known = self.steps.look(None, |track| {
+            let going = track.run.as_ref().map(|it| (it.asker, it.wanted.1, it.usage.clone()));
+            (going, track.tidy.as_ref().is_some_and(|it| it.wanted == fast && !it.has_moved))
+        });
+        let (going, is_emptied) = known.unwrap_or_default();
+        let (is_own, next) = match going {
+            // The program's run is continued, and ended by the program alone.
+            Some((Asker::Program, algorithm, _)) => {
+                (false, policy.is_due_now(&self.state).then_some(algorithm))
+            }
+            Some((Asker::Frame, algorithm, usage)) => {
+                (true, policy.next(&self.state, Some((algorithm, usage)), is_emptied))
+            }
+            None => (false, policy.next(&self.state, None, is_emptied)),
         };
-        let is_emptied = {
-            let last = self.steps.tidy.lock();
-            let fast = (None, DefragmentationAlgorithm::Fast);
-            last.as_ref().is_some_and(|it| it.wanted == fast && !it.has_moved)
-        };
-        let is_going = going.is_some();
-        let Some(algorithm) = policy.next(&self.state, going, is_emptied) else {
-            // Its purpose is fulfilled.
-            let ended = if is_going { self.steps.run.lock().take() } else { None };
-            if let Some(ended) = ended {
-                ended.run.end(&self.state);
+        let Some(algorithm) = next else {
+            if is_own {
+                // Its purpose is fulfilled.
+                let mut track = self.steps.take(None);
+                if let Some(ended) = track.run.take() {
+                    ended.run.end(&self.state);
+                }
+                self.steps.put(track, |_| true);
             }
             return;
         };
         let wanted = (None, algorithm);
-        if let Err(error) = self.step(py, wanted, policy.max_bytes, policy.max_moves) {
+        if let Err(error) = self.step(py, Asker::Frame, wanted, policy.max_bytes, policy.max_moves)
+        {
             error.write_unraisable(py, None);
         }
     }

@@ -2,7 +2,6 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId, PoolKey};
 
@@ -33,10 +32,20 @@ pub fn usage(budgets: &[HeapBudget]) -> Usage {
 
 /// A run that was begun.
 pub struct Begun {
+    pub asker: Asker,
     pub wanted: Wanted,
     pub run: Run,
     /// What was in use then.
     pub usage: Usage,
+}
+
+impl Begun {
+    /// Whether a step that somebody asks for continues this run: one that is as thorough, or that frames have begun
+    /// and that is more thorough.
+    pub fn serves(&self, asker: Asker, wanted: Wanted) -> bool {
+        let is_more = self.asker == Asker::Frame && asker == Asker::Program;
+        self.wanted.1 == wanted.1 || (is_more && self.wanted.1 > wanted.1)
+    }
 }
 
 /// What is known of a run that has ended.
@@ -78,15 +87,32 @@ impl InVain {
     }
 }
 
-/// A defragmentation that goes on from step to step.
+/// Who asks for steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// `defragment_step`.
+    Program,
+    /// The beginning of a frame, with `auto_defragment`.
+    Frame,
+}
+
+/// What was tidied of one pool, or of the default pools, in steps. There is one run at a time, which all continue:
+/// two would move resources to and fro between two blocks that each takes for the emptiest.
+pub struct Track {
+    pool: Option<PoolId>,
+    /// The run that has not ended.
+    pub run: Option<Begun>,
+    /// The last run that had nothing more to move.
+    pub tidy: Option<Tidy>,
+}
+
+/// Defragmentations that go on from step to step.
 pub struct Steps {
     /// When the beginning of a frame makes one.
     pub auto: Option<Policy>,
     /// Whether a request that finds no room makes some.
     pub when_full: bool,
-    pub run: Mutex<Option<Begun>, rank::Stepping>,
-    /// The last run that had nothing more to move.
-    pub tidy: Mutex<Option<Tidy>, rank::Stepping>,
+    tracks: Mutex<Vec<Track>, rank::Stepping>,
     /// The last request for which nothing could move.
     pub in_vain: Mutex<Option<InVain>, rank::Stepping>,
 }
@@ -94,17 +120,51 @@ pub struct Steps {
 impl Steps {
     /// Without a run.
     pub fn new(auto: Option<Policy>, when_full: bool) -> Self {
-        let (run, tidy, in_vain) = Default::default();
-        Self { auto, when_full, run, tidy, in_vain }
+        Self { auto, when_full, tracks: Mutex::default(), in_vain: Mutex::default() }
     }
 
-    /// Gives up the run that has not ended. It keeps the pools, and these the device, which is not to be destroyed
-    /// with the GIL.
-    pub fn give_up(&self) {
-        let begun = self.run.lock().take();
-        if begun.is_some() {
-            without_gil(|| drop(begun));
+    /// Looks at what was tidied of a pool.
+    pub fn look<T>(&self, pool: Option<PoolId>, look: impl FnOnce(&Track) -> T) -> Option<T> {
+        self.tracks.lock().iter().find(|it| it.pool == pool).map(look)
+    }
+
+    /// Takes that out, for a step; a new one if there is none, as during a step of another thread.
+    pub fn take(&self, pool: Option<PoolId>) -> Track {
+        let mut tracks = self.tracks.lock();
+        match tracks.iter().position(|it| it.pool == pool) {
+            Some(at) => tracks.swap_remove(at),
+            None => Track { pool, run: None, tidy: None },
         }
+    }
+
+    /// Puts it back after a step. Those of pools that are not there any more are dropped.
+    pub fn put(&self, track: Track, is_there: impl Fn(PoolId) -> bool) {
+        // Outside of the lock, as another one is taken for that.
+        let mut ended: Vec<PoolId> = self.tracks.lock().iter().filter_map(|it| it.pool).collect();
+        ended.retain(|pool| !is_there(*pool));
+        let gone: Vec<Track> = {
+            let mut tracks = self.tracks.lock();
+            let is_over = |it: &mut Track| {
+                it.pool == track.pool || it.pool.is_some_and(|it| ended.contains(&it))
+            };
+            let gone = tracks.extract_if(.., is_over).collect();
+            tracks.push(track);
+            gone
+        };
+        give_up(gone);
+    }
+
+    /// Gives up the runs that have not ended.
+    pub fn give_up(&self) {
+        let all = std::mem::take(&mut *self.tracks.lock());
+        give_up(all);
+    }
+}
+
+/// Drops runs. They keep the pools, and these the device, which is not to be destroyed with the GIL.
+fn give_up(tracks: Vec<Track>) {
+    if tracks.iter().any(|it| it.run.is_some()) {
+        without_gil(|| drop(tracks));
     }
 }
 
@@ -134,8 +194,9 @@ impl Policy {
         if value.is_none() {
             return Ok(None);
         }
-        if let Ok(on) = value.cast::<PyBool>() {
-            return Ok(on.is_true().then(Self::default));
+        // NumPy's as well.
+        if let Ok(on) = value.extract::<bool>() {
+            return Ok(on.then(Self::default));
         }
         let py = value.py();
         let (Ok(share), Ok(bytes), Ok(moves), Ok(name)) = (
@@ -154,10 +215,17 @@ impl Policy {
             return Err(invalid(py, format!("share is {share}, not 0 or more")));
         }
         let name = Text::string(&name, "algorithm")?;
+        let max_bytes = quantity(&bytes, "max_bytes")?;
+        let max_moves = unsigned_32(&moves, "max_moves")?;
+        if max_bytes == 0 || max_moves == 0 {
+            let which = if max_bytes == 0 { "max_bytes" } else { "max_moves" };
+            let why = format!("{which} of the DefragmentationPolicy is 0, so nothing would move");
+            return Err(invalid(py, why));
+        }
         Ok(Some(Self {
             share,
-            max_bytes: quantity(&bytes, "max_bytes")?,
-            max_moves: unsigned_32(&moves, "max_moves")?,
+            max_bytes,
+            max_moves,
             algorithm: thoroughness(py, Some(Text(name)))?,
         }))
     }
@@ -187,6 +255,11 @@ impl Policy {
             None => is_emptied,
         };
         Some(if goes_on { self.algorithm } else { FAST })
+    }
+
+    /// Whether so much more is held than is in use, as the engine counts now, that a block could be given back.
+    pub fn is_due_now(&self, state: &AllocatorState) -> bool {
+        self.is_due(state, &state.engine().heap_budgets())
     }
 
     /// Whether so much more is held than is in use that a block could be given back.

@@ -27,7 +27,7 @@ pub fn defragmentation_algorithm(py: Python<'_>, name: &str) -> PyResult<Defragm
     DefragmentationAlgorithm::from_name(name).ok_or_else(|| {
         let names = DefragmentationAlgorithm::ALL.map(|it| format!("'{}'", it.name())).join(", ");
         let name = name.escape_debug();
-        invalid(py, format!("no defragmentation is named '{name}'; there are {names}"))
+        invalid(py, format!("algorithm is '{name}'; it must be one of {names}"))
     })
 }
 
@@ -106,11 +106,20 @@ pub fn eviction(value: &Bound<'_, PyAny>) -> PyResult<Evict> {
             }
         };
     }
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("evict must be {EVICTIONS}, not {kind}")));
+    let other = |error: PyErr| {
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        let kind = value.get_type().name();
+        kind.map_or_else(
+            |error| error,
+            |kind| PyTypeError::new_err(format!("evict must be {EVICTIONS}, not {kind}")),
+        )
+    };
+    if value.is_instance_of::<PyBool>() {
+        return Err(other(PyTypeError::new_err(())));
     }
-    unsigned_32(value, "evict").map(Evict::Frames)
+    unsigned_32(value, "evict").map(Evict::Frames).map_err(other)
 }
 
 const EVICTIONS: &str = "'idle', 'never', 'lower_priority' or a number of frames";

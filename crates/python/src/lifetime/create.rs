@@ -340,6 +340,7 @@ impl AllocatorState {
             moving: MoveGate::default(),
             movables: Table::default(),
             moves: OnceLock::new(),
+            room_maker: OnceLock::new(),
             losing: OnceLock::new(),
             on_lost: Callback::default(),
         }

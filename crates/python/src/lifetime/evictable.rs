@@ -11,7 +11,7 @@ impl Resource {
     /// What it has if it may be lost.
     #[inline]
     pub fn losable(&self) -> Option<&Losable> {
-        self.extras.get()?.losable.get().map(|it| &**it)
+        self.extras.get()?.losable.get()
     }
 
     /// Whether its memory was taken away.
@@ -66,7 +66,7 @@ impl ResourceRef {
     /// Lets a new resource be lost from now on.
     pub fn set_losable(&self, py: Python<'_>, priority: f32, object: Py<PyAny>) -> PyResult<()> {
         self.enter_as_losable(None);
-        let made = self.extras().losable.get_or_init(|| Box::new(Losable::new(priority)));
+        let made = self.extras().losable.get_or_init(|| Losable::new(priority));
         made.object.get_or_init(|| object);
         let engine = self.allocator.engine();
         made.set_entry(py, Some(engine.make_evictable(&self.allocation(), priority).or_raise(py)?));

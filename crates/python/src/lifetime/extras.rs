@@ -27,7 +27,7 @@ impl Extras {
     /// Creates the extras of what is lost from the start.
     pub fn of_lost() -> Box<Self> {
         let extras = Box::<Self>::default();
-        extras.losable.get_or_init(|| Box::new(Losable::lost()));
+        extras.losable.get_or_init(Losable::lost);
         extras
     }
 

@@ -71,6 +71,12 @@ impl Losable {
         self.entry.get(py).map_or_else(|| !self.is_lost(), Evictable::touch)
     }
 
+    /// Whether a use in this frame is noted already: then a touch changes nothing.
+    #[inline]
+    pub fn is_used_now(&self, py: Python<'_>) -> bool {
+        self.entry.get(py).is_some_and(Evictable::is_used_now)
+    }
+
     /// The frame of its last use, as long as it may be lost.
     pub fn last_use(&self, py: Python<'_>) -> Option<u64> {
         self.entry.get(py).filter(|_| !self.is_lost()).map(Evictable::last_use)

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, EvictionOwner, PoolId};
+use vkmem_engine::{AllocationId, EvictionOwner, PoolId, Room};
 use vkmem_vulkan::ResourceHandle;
 
 use super::losable::Losing;
@@ -37,6 +37,26 @@ impl EvictionOwner for Owner {
         let Some(allocator) = self.0.upgrade() else { return all() };
         // At the exit of the interpreter nothing is lost any more.
         try_attach(|py| allocator.lose(py, victims, commit)).unwrap_or_else(all)
+    }
+
+    fn may_move(&self) -> bool {
+        self.0.upgrade().is_some_and(|it| it.room_maker.get().is_some())
+    }
+
+    fn movable(&self, allocations: &[(AllocationId, bool)]) -> Vec<bool> {
+        let ask = |py: Python<'_>| {
+            let allocator = self.0.upgrade().filter(|it| !it.is_abandoned())?;
+            Some(allocator.room_maker.get()?.movable(py, &allocator, allocations))
+        };
+        try_attach(ask).flatten().unwrap_or_else(|| vec![false; allocations.len()])
+    }
+
+    fn make_room(&self, room: &mut dyn Room) -> bool {
+        let make = |py: Python<'_>| {
+            let allocator = self.0.upgrade().filter(|it| !it.is_abandoned())?;
+            Some(allocator.room_maker.get()?.make_room(py, &allocator, room))
+        };
+        try_attach(make).flatten() == Some(true)
     }
 }
 
@@ -78,7 +98,7 @@ impl AllocatorState {
 
     /// Ends resources whose memory the engine wants, unless something uses one of them: those are returned.
     /// `commit` takes the memory away, or does nothing and returns false.
-    fn lose(
+    pub fn lose(
         &self,
         py: Python<'_>,
         victims: &[AllocationId],

@@ -6,7 +6,6 @@ use std::thread::ThreadId;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
 use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_vulkan::kept_info::KeptInfo;
 
@@ -28,8 +27,9 @@ pub enum Movability {
 
 /// Reads the keyword `movable`: a bool, or "with_address".
 pub fn movability(value: &Bound<'_, PyAny>) -> PyResult<Movability> {
-    if let Ok(movable) = value.cast::<PyBool>() {
-        return Ok(if movable.is_true() { Movability::Movable } else { Movability::Fixed });
+    // NumPy's as well.
+    if let Ok(movable) = value.extract::<bool>() {
+        return Ok(if movable { Movability::Movable } else { Movability::Fixed });
     }
     match Text::string(value, "movable") {
         Ok(text) if text == "with_address" => Ok(Movability::WithAddress),

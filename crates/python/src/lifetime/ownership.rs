@@ -30,7 +30,7 @@ use std::time::Instant;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
-use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind};
+use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind, Room};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
@@ -122,7 +122,7 @@ pub struct Extras {
     /// How often it has moved: what is not movable moves where a program makes the copies.
     pub(super) generation: AtomicU64,
     /// What it has if it may be lost.
-    pub(super) losable: OnceLock<Box<Losable>>,
+    pub(super) losable: OnceLock<Losable>,
 }
 
 /// Base and name of an alias.
@@ -195,6 +195,8 @@ pub struct AllocatorState {
     pub movables: table::Table<Resource>,
     /// What moves resources, from the first move on.
     pub moves: OnceLock<Arc<dyn Moves>>,
+    /// What moves resources for a request that others are lost for; not set without `defragment_when_full`.
+    pub room_maker: OnceLock<Arc<dyn RoomMaker>>,
     /// What is needed for losses, from the first resource on that may be lost.
     pub(super) losing: OnceLock<Box<Losing<Resource>>>,
     /// Called when resources were lost.
@@ -257,6 +259,25 @@ pub trait Moves: Background {
 
     /// What is left: allocation and size in bytes, usage and call site of each.
     fn left(&self) -> Vec<(AllocationId, u64, u64, Option<Origin>)>;
+}
+
+/// Moves resources to make room for a request, where others are lost for it.
+pub trait RoomMaker: Send + Sync {
+    /// Which of some allocations could move now; each has with it whether no frame in flight uses it.
+    fn movable(
+        &self,
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        allocations: &[(AllocationId, bool)],
+    ) -> Vec<bool>;
+
+    /// Makes room, as `EvictionOwner::make_room` of the engine.
+    fn make_room(
+        &self,
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        room: &mut dyn Room,
+    ) -> bool;
 }
 
 /// The Rust half of a `Pool`, kept alive by everything that was allocated from it.

@@ -8,6 +8,7 @@ pub(crate) mod obstacle;
 pub(crate) mod passes;
 pub(crate) mod protocol;
 pub(crate) mod record;
+pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod slide;

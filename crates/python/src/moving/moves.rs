@@ -38,7 +38,9 @@ pub struct DefragmentationMove {
     pub(super) object: Py<ResourceObject>,
     operation: AtomicU8,
     has_ended: AtomicBool,
-    /// How the handle at the destination was created.
+    /// Whether a handle at the destination was created, or is.
+    is_made: AtomicBool,
+    /// How it was created.
     made: Mutex<Option<KeptInfo>, rank::ProtocolObjects>,
     /// Whether its copy was recorded.
     is_recorded: AtomicBool,
@@ -65,6 +67,7 @@ impl DefragmentationMove {
             object,
             operation: AtomicU8::new(COPY),
             has_ended: AtomicBool::new(false),
+            is_made: AtomicBool::new(false),
             made: Mutex::default(),
             is_recorded: AtomicBool::new(false),
         }
@@ -106,11 +109,20 @@ impl DefragmentationMove {
         let _inside = self.allocator.enter(py)?;
         self.check_open(py)?;
         self.check_like(py, kept)?;
+        if self.is_made.swap(true, Ordering::Relaxed) {
+            return Err(invalid(py, "the destination has its handle already"));
+        }
         let resource = &self.object.get().resource;
         let made = self.run.create_handle(py, &self.allocator, &self.plan, kept, resource.handle());
-        let handle = made.or_raise(py)?.raw();
+        let handle = made.or_raise(py).inspect_err(|_| {
+            self.is_made.store(false, Ordering::Relaxed);
+        })?;
+        // Another thread may have ended the pass meanwhile.
+        self.check_open(py).inspect_err(|_| {
+            self.run.destroy_handle(py, &self.allocator, &self.plan);
+        })?;
         *self.made.lock() = Some(kept.clone());
-        Ok(handle)
+        Ok(handle.raw())
     }
 
     /// Raises unless a create info describes what moves: its contents are to be copied.
@@ -247,7 +259,7 @@ impl DefragmentationDestination {
             return Err(of.wrong(py, "buffer"));
         }
         if let Some(movable) = resource.movable()
-            && size.is_none()
+            && size.or(buffer_usage).is_none()
             && keywords.is_none()
         {
             return of.create(py, &movable.kept);
@@ -256,7 +268,7 @@ impl DefragmentationDestination {
         for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
             let key: String = key.extract()?;
             if !common.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "create_buffer", &key));
+                return Err(unexpected_keyword(py, "destination.create_buffer", &key));
             }
         }
         let built = create_info::buffer(py, size, buffer_usage, common)?;
@@ -282,7 +294,7 @@ impl DefragmentationDestination {
             return Err(of.wrong(py, "image"));
         }
         if let Some(movable) = resource.movable()
-            && format.is_none()
+            && format.or(extent).or(image_usage).is_none()
             && keywords.is_none()
         {
             return of.create(py, &movable.kept);
@@ -291,7 +303,7 @@ impl DefragmentationDestination {
         for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
             let key: String = key.extract()?;
             if !image.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "create_image", &key));
+                return Err(unexpected_keyword(py, "destination.create_image", &key));
             }
         }
         let built: create_info::Built<vk::ImageCreateInfo<'static>> =

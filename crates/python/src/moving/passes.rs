@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit};
+use vkmem_engine::AllocationId;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{AllocationId, DefragmentationStatistics};
 use vkmem_vulkan::ResourceHandle;
 
 use super::moves::{COPY, DESTROY, DefragmentationMove};
 use super::protocol::{Outcome, ProtocolRun, can_move};
 use super::run::{Figures, statistics};
 use crate::arguments::callback::{Callback, current, exchange};
-use crate::errors::{invalid, use_after_free};
+use crate::errors::{invalid, pinned, use_after_free};
 use crate::interpreter::without_gil;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::resource::ResourceObject;
@@ -38,7 +38,17 @@ pub struct Defragmentation {
     /// Called before each pass: a true result ends the iteration.
     interrupt: Callback,
     stayed: Mutex<BTreeMap<&'static str, u64>, rank::ProtocolObjects>,
-    done: Mutex<Option<DefragmentationStatistics>, rank::ProtocolObjects>,
+    /// Whether a call is inside that ends or begins a pass.
+    is_busy: AtomicBool,
+}
+
+/// The right to end and begin passes, until dropped.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// The moves of one pass (`VmaDefragmentationPassMoveInfo`).
@@ -64,7 +74,17 @@ impl Defragmentation {
             open: Mutex::default(),
             interrupt: Mutex::new(interrupt),
             stayed: Mutex::default(),
-            done: Mutex::default(),
+            is_busy: AtomicBool::new(false),
+        }
+    }
+
+    /// Raises while another call ends or begins a pass. It does not wait: that call may run the caller's code.
+    fn enter(&self) -> PyResult<Turn<'_>> {
+        match self.is_busy.swap(true, Ordering::Acquire) {
+            false => Ok(Turn(&self.is_busy)),
+            true => Err(pinned(
+                "the defragmentation is at work: in another thread or, around a callback, in this one",
+            )),
         }
     }
 
@@ -169,8 +189,7 @@ impl Defragmentation {
             open.get().has_ended.store(true, Ordering::Relaxed);
         }
         if !self.run.has_ended() {
-            let done = self.run.end(&self.allocator);
-            *self.done.lock() = Some(done);
+            self.run.end(&self.allocator);
         }
         let given = std::mem::take(&mut *self.given.lock());
         drop(given);
@@ -193,18 +212,19 @@ impl Defragmentation {
     /// What was done so far, as `DefragmentationStatistics` (`VmaDefragmentationStats`).
     #[getter]
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let ended = *self.done.lock();
-        let done = ended.unwrap_or_else(|| self.run.statistics());
+        let done = self.run.statistics();
         let stayed = self.stayed.lock().clone();
         statistics(py, &Figures { done, stayed })
     }
 
-    /// Ends the defragmentation; moves of an open pass do not take place. Does nothing if it has ended.
+    /// Ends the defragmentation; moves of an open pass do not take place. Does nothing if it has ended. Raises
+    /// `BufferError` while a pass begins or ends: in another thread, or in this one around a callback.
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         if self.run.has_ended() {
             return Ok(());
         }
         let _inside = self.allocator.enter(py)?;
+        let _turn = self.enter()?;
         self.end_all(py);
         Ok(())
     }
@@ -215,6 +235,7 @@ impl Defragmentation {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<DefragmentationPass>>> {
         let _inside = self.allocator.enter(py)?;
+        let _turn = self.enter()?;
         if self.run.has_ended() {
             return Err(use_after_free(py, "the defragmentation has ended"));
         }

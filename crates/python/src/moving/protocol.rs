@@ -20,8 +20,11 @@ use crate::lifetime::ownership::{AllocatorState, Background, Resource, ResourceR
 
 /// What a run has of its allocator.
 struct State {
-    /// `None` after its end.
+    /// `None` after its end, and while a call uses it.
     plan: Option<Defragmentation>,
+    has_ended: bool,
+    /// What was done when the plan was taken out.
+    done: DefragmentationStatistics,
     /// Handles that were bound to destinations of moves that have not ended.
     handles: Vec<(AllocationId, ResourceHandle)>,
 }
@@ -45,15 +48,21 @@ impl ProtocolRun {
         info: &DefragmentationInfo,
     ) -> Result<Arc<Self>, Error> {
         let plan = Some(allocator.engine().begin_defragmentation(info)?);
-        let run = Arc::new(Self(Mutex::new(State { plan, handles: Vec::new() })));
+        let (done, handles) = Default::default();
+        let run = Arc::new(Self(Mutex::new(State { plan, has_ended: false, done, handles })));
         allocator.background.lock().push(run.clone());
         Ok(run)
     }
 
-    /// Calls a function with the plan, outside of the lock, as that may call the driver; `None` after the end,
-    /// and while another thread does so.
+    /// Calls a function with the plan, outside of the lock, as that may call the driver; `None` after the end.
+    /// One call does so at a time: `Defragmentation` sees to that.
     fn with_plan<T>(&self, call: impl FnOnce(&mut Defragmentation) -> T) -> Option<T> {
-        let mut plan = self.0.lock().plan.take()?;
+        let mut plan = {
+            let mut state = self.0.lock();
+            let plan = state.plan.take()?;
+            state.done = plan.statistics();
+            plan
+        };
         let done = call(&mut plan);
         self.0.lock().plan = Some(plan);
         Some(done)
@@ -80,9 +89,6 @@ impl ProtocolRun {
         kept: &KeptInfo,
         source: ResourceHandle,
     ) -> Result<ResourceHandle, Error> {
-        if self.handle_of(it.destination.id).is_some() {
-            return Err(Error::InvalidArgument("the destination has its handle already".into()));
-        }
         let layout = ash::vk::ImageLayout::UNDEFINED;
         let relocation = Relocation { kept, source, destination: it.destination, layout };
         // SAFETY: the destination is reserved for this move, and nothing is bound to it.
@@ -90,6 +96,14 @@ impl ProtocolRun {
         let handle = made[0];
         self.0.lock().handles.push((it.destination.id, handle));
         Ok(handle)
+    }
+
+    /// Destroys the handle that was bound to a destination, if any: its move ended while it was created.
+    pub fn destroy_handle(&self, py: Python<'_>, allocator: &AllocatorState, it: &Move) {
+        if let Some(handle) = self.take_handle(it.destination.id) {
+            // SAFETY: created for this move, and nobody knows it.
+            detach(py, || unsafe { allocator.device_allocator.destroy_handles(&[handle]) });
+        }
     }
 
     /// The handle that was bound to a destination.
@@ -175,33 +189,38 @@ impl ProtocolRun {
         drop(release);
     }
 
-    /// What was done so far; zeros after the end.
+    /// What was done so far.
     pub fn statistics(&self) -> DefragmentationStatistics {
-        self.0.lock().plan.as_ref().map_or_else(Default::default, Defragmentation::statistics)
+        let state = self.0.lock();
+        state.plan.as_ref().map_or(state.done, Defragmentation::statistics)
     }
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.0.lock().plan.is_none()
+        self.0.lock().has_ended
     }
 
     /// Ends it: moves that have not ended are given up.
-    pub fn end(self: &Arc<Self>, allocator: &AllocatorState) -> DefragmentationStatistics {
+    pub fn end(self: &Arc<Self>, allocator: &AllocatorState) {
         let this: *const Self = &raw const **self;
         let is_other = |it: &Arc<dyn Background>| Arc::as_ptr(it).cast::<()>() != this.cast();
         allocator.background.lock().retain(is_other);
-        self.give_back(allocator)
+        self.give_back(allocator);
     }
 
-    fn give_back(&self, allocator: &AllocatorState) -> DefragmentationStatistics {
+    fn give_back(&self, allocator: &AllocatorState) {
         let (plan, handles) = {
             let mut state = self.0.lock();
+            state.has_ended = true;
             (state.plan.take(), std::mem::take(&mut state.handles))
         };
         let handles: Vec<ResourceHandle> = handles.into_iter().map(|(_, handle)| handle).collect();
         // SAFETY: created for moves that do not take place.
         unsafe { allocator.device_allocator.destroy_handles(&handles) };
-        plan.map_or_else(Default::default, |plan| allocator.engine().end_defragmentation(plan))
+        if let Some(plan) = plan {
+            let done = allocator.engine().end_defragmentation(plan);
+            self.0.lock().done = done;
+        }
     }
 }
 

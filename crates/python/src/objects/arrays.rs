@@ -49,6 +49,11 @@ impl Buffer {
         Ok(usize::try_from(Self::nbytes(slf)?).unwrap_or(usize::MAX))
     }
 
+    /// True, as of any object: `if buffer:` asks whether there is one, also after its end.
+    fn __bool__(&self) -> bool {
+        true
+    }
+
     /// A range of it, as `buffer[16:64]`: a `BufferRange`.
     fn __getitem__<'py>(
         slf: &Bound<'py, Self>,

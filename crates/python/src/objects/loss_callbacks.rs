@@ -31,7 +31,7 @@ fn try_call(py: Python<'_>, state: &AllocatorState, lost: &[WeakResourceRef]) ->
         // Without its object nobody can be interested.
         let Some(resource) = it.upgrade() else { continue };
         let Some(object) = ResourceObject::of_lost(py, &resource) else { continue };
-        if let Some(callback) = object.get().loss_callback(py) {
+        for callback in object.get().loss_callbacks(py).into_iter().flatten() {
             let key = callback.as_ptr() as usize;
             match places.get_item(key)? {
                 Some(place) => by_callback[place.extract::<usize>()?].1.append(&object)?,

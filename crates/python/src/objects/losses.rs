@@ -7,7 +7,7 @@ use vkmem_engine::AllocationCreateFlags;
 use vkmem_engine::words::with_article;
 
 use super::allocation_create_info::Keywords;
-use super::resource::ResourceObject;
+use super::resource::{Others, ResourceObject};
 use crate::arguments::callback::{callable, current, exchange};
 use crate::errors::invalid;
 use crate::lifetime::describe::quoted;
@@ -83,14 +83,17 @@ impl ResourceObject {
         weak.upgrade()?.cast_into::<Self>().ok()
     }
 
-    /// What is called when it was lost.
-    pub fn loss_callback<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        current(py, &self.others.get()?.on_lost)
+    /// What is called when it was lost: for the program, and for the cache that has it.
+    pub fn loss_callbacks<'py>(&self, py: Python<'py>) -> [Option<Bound<'py, PyAny>>; 2] {
+        self.others
+            .get()
+            .map_or([None, None], |it| [current(py, &it.on_lost), current(py, &it.cache_on_lost)])
     }
 
-    fn set_loss_callback(slf: &Bound<'_, Self>, callback: Option<Py<PyAny>>) {
+    /// Returns the optional objects, to set a callback of losses.
+    fn others_for_losses<'a>(slf: &'a Bound<'_, Self>) -> &'a Others {
         Self::track(slf);
-        exchange(&slf.get().others.get_or_init(Box::default).on_lost, callback);
+        slf.get().others.get_or_init(Box::default)
     }
 
     fn check_no_owner(&self, py: Python<'_>, instead: &str) -> PyResult<()> {
@@ -159,11 +162,12 @@ impl ResourceObject {
             let why = format!("{what} cannot be lost: create it with CAN_BECOME_LOST");
             return Err(invalid(py, why));
         }
-        Self::set_loss_callback(slf, callable(&callback)?);
+        exchange(&Self::others_for_losses(slf).on_lost, callable(&callback)?);
         Ok(callback)
     }
 
-    /// Sets the callback of losses where there can be one: `ResourceCache` owns it from now on.
+    /// Sets what is called after a loss, beside `on_lost`, where there can be one: a `ResourceCache` has it from now
+    /// on; None ends that.
     ///
     /// Raises `InvalidArgumentError` for memory that belongs to a buffer or an image.
     fn _enter_cache(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -171,7 +175,7 @@ impl ResourceObject {
         this.resource.check_live(py)?;
         this.check_no_owner(py, "put that into the cache")?;
         if this.resource.losable().is_some() {
-            Self::set_loss_callback(slf, callable(callback)?);
+            exchange(&Self::others_for_losses(slf).cache_on_lost, callable(callback)?);
         }
         Ok(())
     }

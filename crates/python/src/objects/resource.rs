@@ -53,6 +53,8 @@ pub(super) struct Others {
     pub(super) on_move: Callback,
     /// Called when it was lost.
     pub(super) on_lost: Callback,
+    /// What the `ResourceCache` that has it wants called when it was lost.
+    pub(super) cache_on_lost: Callback,
 }
 
 impl ResourceObject {
@@ -507,7 +509,7 @@ impl ResourceObject {
         if let Some(owner) = &others.owner {
             visit.call(&**owner)?;
         }
-        for callback in [&others.on_move, &others.on_lost] {
+        for callback in [&others.on_move, &others.on_lost, &others.cache_on_lost] {
             if let Some(callback) = callback.try_lock() {
                 visit.call(&*callback)?;
             }
@@ -522,6 +524,7 @@ impl ResourceObject {
         let Some(others) = self.others.get() else { return };
         exchange(&others.on_move, None);
         exchange(&others.on_lost, None);
+        exchange(&others.cache_on_lost, None);
         let before = (others.user_data.lock().take(), others.memory.lock().take());
         drop(before);
     }

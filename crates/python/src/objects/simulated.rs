@@ -7,6 +7,7 @@ use ash::vk;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use vkmem_engine::words::counted;
 use vkmem_engine::{
     Call, DeviceError, DeviceMemory, DeviceType, MemoryHeapFlags, MemoryPropertyFlags,
     SimulatedDevice as EngineDevice, profile_info, simulated_info,
@@ -24,6 +25,9 @@ use crate::errors::{IntoPyResult, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
 use crate::lifetime::queue_lock::OwnersLock;
+
+/// Maximum number of heaps of a device (`VK_MAX_MEMORY_HEAPS`).
+const MOST_HEAPS: usize = 16;
 
 /// A device that needs no driver and behaves like an existing GPU, or like one that is described.
 ///
@@ -296,6 +300,26 @@ impl SimulatedDevice {
             None => device.set_latency_of_all(latency),
             Some(call) => device.set_latency(call_named(py, call, any)?, latency),
         }
+        Ok(())
+    }
+
+    /// Sets the budget of each heap in bytes, as `VK_EXT_memory_budget` tells it; usage is what is allocated. None
+    /// stands for a device without that extension. An allocator asks for budgets if there are some when it is created,
+    /// and then at least once in each frame.
+    fn set_heap_budgets(&self, py: Python<'_>, budgets: &Bound<'_, PyAny>) -> PyResult<()> {
+        let device = self.device(py)?;
+        if budgets.is_none() {
+            device.set_budget(None);
+            return Ok(());
+        }
+        let heaps = device.info().heaps.len();
+        let budgets =
+            iterables::read(budgets, "budgets", MOST_HEAPS, |it| unsigned(it, "budgets"))?;
+        if budgets.len() != heaps {
+            let why = format!("budgets has {} items for {}", budgets.len(), counted(heaps, "heap"));
+            return Err(invalid(py, why));
+        }
+        device.set_live_budget(budgets);
         Ok(())
     }
 

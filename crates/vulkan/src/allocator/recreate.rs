@@ -32,7 +32,7 @@ impl DeviceAllocator {
     /// Those of creating and binding; [`Error::InvalidArgument`] if one does not fit its destination.
     ///
     /// # Safety
-    /// The destinations are live, and nothing is bound to them.
+    /// The destinations lie in live memory, and nothing that is bound there is used once one of the new handles is.
     pub unsafe fn recreate(
         &self,
         relocations: &[Relocation<'_>],

@@ -29,7 +29,7 @@ function makePainter(state, pixels) {
   }
 
   // The halves of a bar that a side is drawn in: before above, after below.
-  const tracksOf = () => (data.compares ? [1, 2] : [0]);
+  const tracksOf = (bar) => (!data.compares ? [0] : bar.side ? [bar.side] : [1, 2]);
   const shows = (track, side) => !track || !side || side === track;
 
   // Bytes by shade in equal bins of a bar, and sums of 2, 4, 8 ... bins.
@@ -90,7 +90,7 @@ function makePainter(state, pixels) {
       columnCount = new Uint32Array(pixels.width);
       columnShade = new Int32Array(pixels.width);
     }
-    for (const track of tracksOf()) {
+    for (const track of tracksOf(bar)) {
       const [top, bottom] = trackRange(track, y0, y1);
       const line = pixels.line[0];
       line.fill(0, x0, x1);
@@ -250,5 +250,5 @@ function makePainter(state, pixels) {
     return [Math.round(from), Math.max(Math.round(from + thick) - 2, Math.round(from) + 1)];
   }
 
-  return { paint, setTheme, sharedRange, trackRange, theme: () => theme, tracksOf };
+  return { paint, setTheme, sharedRange, trackRange, theme: () => theme };
 }

@@ -178,16 +178,23 @@ function makeMap(state) {
     const sizeWidth = narrow ? 0 : context.measureText(size).width + 8;
     const names = bar.dedicated ? ["Dedicated", "own"] : [`Block ${bar.id}`, `#${bar.id}`];
     const name = visible(names[narrow ? 1 : 0]);
-    write(name, 14, middle, colours.ink, "12px", "left", view.gutter - 24 - sizeWidth);
+    const isFreed = bar.side === 1;
+    const ink = isFreed ? colours.quiet : colours.ink;
+    write(name, 14, middle, ink, "12px", "left", view.gutter - 24 - sizeWidth);
     if (!narrow) write(size, view.gutter - 10, middle, colours.quiet, "12px", "right");
     const { left, width } = barPlace(line);
     const a = Math.max(left, view.gutter), b = Math.min(left + width, view.gutter + mapWidth());
     context.strokeStyle = colours.edge;
     context.lineWidth = 1;
-    if (b > a) context.strokeRect(a + 0.5, y + 0.5, b - a - 1, line.inner - 1);
+    const [top, bottom] = painter.trackRange(bar.side, y, y + line.inner);
+    if (b > a) context.strokeRect(a + 0.5, top + 0.5, b - a - 1, bottom - top - 1);
     // A bar that is shorter than what is looked at ends left of it.
     else write("‹", view.gutter + 2, middle, colours.quiet, "14px");
     if (narrow || bar.dedicated) return;
+    if (isFreed) {
+      write("freed", end, middle, colours.quiet, "12px", "right");
+      return;
+    }
     const x = view.gutter + mapWidth();
     write(percent(bar.allocated, bar.size), x + 44, middle, colours.ink, "12px", "right");
     context.fillStyle = colours.track;
@@ -195,8 +202,8 @@ function makeMap(state) {
     context.fillStyle = colours.fragmented;
     const { fragmentation } = bar;
     if (fragmentation) context.fillRect(x + 56, middle - 7, Math.max(30 * fragmentation, 1.5), 6);
-    const ink = fragmentation ? colours.ink : colours.quiet;
-    write(percent(fragmentation, 1), end, middle, ink, "12px", "right");
+    const inkOfShare = fragmentation ? colours.ink : colours.quiet;
+    write(percent(fragmentation, 1), end, middle, inkOfShare, "12px", "right");
   }
 
   // Where a row lies, in pixels of the canvas, never thinner than can be seen; null if it is out of
@@ -359,16 +366,9 @@ function layLines(data) {
 const shareText = (part, whole) => `${sizeText(part)} of ${sizeText(whole)}`;
 
 function addPool(data, add, pool, type, bars) {
-  const sum = (name) => bars.reduce((all, bar) => all + bar[name], 0);
   const blocks = bars.filter((bar) => !bar.dedicated);
-  const dedicated = bars.reduce((all, bar) => all + (bar.dedicated ? bar.allocations : 0), 0);
-  const counts = [];
-  if (blocks.length) counts.push(countText(blocks.length, "block"));
-  if (dedicated) counts.push(`${dedicated.toLocaleString("en")} dedicated`);
-  const share = shareText(sum("allocated"), sum("size"));
-  const figures = bars.length ? [...counts, share].join(", ") : "empty";
   const flags = pool.name !== null && pool.flags ? pool.flags : type.flags;
-  add({ pool, title: pool.title, flags, figures }, LINES.pool);
+  add({ pool, title: pool.title, flags, figures: pool.figures }, LINES.pool);
   // One scale for a pool: that of its largest block.
   const scaled = blocks.length ? blocks : bars;
   const largest = scaled.reduce((most, bar) => Math.max(most, bar.size), 1);

@@ -9,9 +9,11 @@ use crate::pools::guard::Guard;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
+use crate::suballocator::moving::MovableRegion;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, FreedRegion, Linear, RegionRequest, RegionTag, Suballocator,
 };
+
 /// Where regions are to be replaced by one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hole {
@@ -19,6 +21,8 @@ pub(crate) enum Hole {
     Between(Range),
     /// The oldest regions of a ring.
     Oldest,
+    /// All regions of a block.
+    Block(BlockIndex),
 }
 
 /// The regions of an arena, for a search under its lock.
@@ -26,11 +30,6 @@ pub(crate) struct Regions<'a> {
     suballocator: &'a mut AnySuballocator,
     moving: &'a MovingRegions,
     guard: Option<&'a Guard>,
-}
-
-/// Returns whether a region must stay, because it is mapped.
-fn is_mapped(tag: RegionTag) -> bool {
-    tag.map_count > 0 || tag.persistently_mapped
 }
 
 impl Regions<'_> {
@@ -52,7 +51,7 @@ impl Regions<'_> {
 
     /// Returns whether a region could be freed: it is neither mapped nor takes part in a move.
     pub fn is_loose(&self, key: SlotKey, tag: RegionTag) -> bool {
-        !is_mapped(tag)
+        !tag.is_mapped()
             && (self.moving.is_empty() || !self.moving.contains(key))
             && self.guard.is_none_or(|guard| !guard.is_quarantined(key))
     }
@@ -60,6 +59,25 @@ impl Regions<'_> {
     /// Returns whether a region is live and could be freed.
     pub fn is_live_and_loose(&self, key: SlotKey) -> bool {
         self.suballocator.tag(key).is_some_and(|tag| self.is_loose(key, tag))
+    }
+
+    /// Adds the live regions of a block to `found`, by ascending offset, each with whether it could be freed; false if
+    /// there is no host memory, and for linear.
+    ///
+    /// # Time complexity
+    /// O(regions of the block).
+    pub fn list(&mut self, block: BlockIndex, found: &mut Vec<(MovableRegion, bool)>) -> bool {
+        let Some(moving) = self.suballocator.moving() else { return false };
+        let mut last = None;
+        while let Some(region) = moving.above(block, last) {
+            let takes_part = !self.moving.is_empty() && self.moving.contains(region.key);
+            if found.try_reserve(1).is_err() {
+                return false;
+            }
+            found.push((region, !region.tag.is_mapped() && !takes_part));
+            last = Some(region.key);
+        }
+        true
     }
 
     /// Returns the keys of all live regions of a block if `may_go` is true for each; `None` if not.
@@ -99,10 +117,10 @@ impl Regions<'_> {
 
 impl State {
     /// Returns whether all these regions are live and could be freed.
-    fn are_loose(&self, keys: &[SlotKey]) -> bool {
+    pub(super) fn are_loose(&self, keys: &[SlotKey]) -> bool {
         keys.iter().all(|&key| {
             let tag = self.blocks.suballocator.tag(key);
-            tag.is_some_and(|tag| !is_mapped(tag))
+            tag.is_some_and(|tag| !tag.is_mapped())
                 && !self.moving.contains(key)
                 && !self.blocks.is_quarantined(key)
         })
@@ -140,9 +158,9 @@ impl Arena {
         self.state.lock().are_loose(&[key])
     }
 
-    /// Returns the blocks, for a search of all of them. O(blocks).
-    pub(crate) fn block_indices(&self) -> Vec<BlockIndex> {
-        self.state.lock().blocks.iter().map(|(block, _)| block).collect()
+    /// Returns the number of places for blocks, some of which may be vacant. O(1).
+    pub(crate) fn block_places(&self) -> u32 {
+        self.state.lock().blocks.places()
     }
 
     /// Returns the number of blocks, including those that are being allocated.
@@ -151,10 +169,11 @@ impl Arena {
         state.blocks.count() + state.growing
     }
 
-    /// Returns the memory object of a block; `None` if it was removed. O(1).
+    /// Returns the memory object of a block; `None` if it was removed, or if it could not be freed at once. O(1).
     pub(crate) fn block(&self, block: BlockIndex) -> Option<Arc<MemoryObject>> {
-        let state = self.state.lock();
-        state.blocks.contains(block).then(|| state.blocks.memory(block).clone())
+        let blocks = &self.state.lock().blocks;
+        let is_free = blocks.contains(block) && blocks.is_freed_with(block);
+        is_free.then(|| blocks.memory(block).clone())
     }
 
     /// Returns the block that contains a region; `None` if the key is stale. O(1).
@@ -176,13 +195,23 @@ impl Arena {
             return None;
         }
         let blocks = &mut state.blocks;
-        if let Hole::Between(range) = hole
-            && !blocks.contains(range.block)
-        {
+        let range = match *hole {
+            Hole::Between(range) => Some(range),
+            Hole::Block(block) => Some(Range { block, below: None, above: None }),
+            Hole::Oldest => None,
+        };
+        if range.is_some_and(|range| !blocks.contains(range.block)) {
             return None;
         }
         blocks.suballocator.settle();
-        let margins: u64 = victims.iter().map(|&key| blocks.margins_of(key)).sum();
+        if let Hole::Block(block) = *hole
+            && blocks.suballocator.evicting().is_err()
+        {
+            let placed = Self::replace_all(&mut state, block, victims, request, freed);
+            self.check(&state);
+            return placed;
+        }
+        let margins = blocks.margins_of_all(victims);
         let (mut keys, mut bytes) = (victims.iter(), 0);
         let mut note = |it: FreedRegion| {
             bytes += it.info.size;
@@ -190,41 +219,37 @@ impl Arena {
                 freed(key, it.tag);
             }
         };
-        let placement = match (hole, blocks.suballocator.evicting()) {
-            (Hole::Between(range), Ok(it)) => it.replace(range, victims, request, &mut note),
-            (Hole::Oldest, Err(linear)) => linear.replace_oldest(victims, request, &mut note),
+        let placement = match (range, blocks.suballocator.evicting()) {
+            (Some(range), Ok(it)) => it.replace(&range, victims, request, &mut note),
+            (None, Err(linear)) => linear.replace_oldest(victims, request, &mut note),
             _ => None,
         }?;
-        blocks.note_replaced(victims.len(), bytes, request.size);
-        if let Some(guard) = &mut blocks.guard {
-            guard.margin_bytes -= margins;
-        }
-        blocks.note_margins(placement.key, request.alignment);
+        blocks.note_replaced((victims.len(), bytes), (1, request.size));
+        blocks.note_replaced_margins(margins, [(placement.key, request.alignment)]);
         let memory = blocks.memory(placement.block).clone();
         self.check(&state);
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })
     }
 
-    /// Returns whether the live regions of a block are exactly these, and all could be freed.
+    /// Returns whether the live regions of a block are exactly these, and all could be freed, and the block with them.
     pub(crate) fn holds_only(&self, block: BlockIndex, keys: &[SlotKey]) -> bool {
         let mut state = self.state.lock();
         if !state.blocks.contains(block) || !state.are_loose(keys) {
             return false;
         }
         let blocks = &mut state.blocks;
-        let is_here = |&key: &SlotKey| {
-            blocks.suballocator.region(key).is_some_and(|region| region.block == block)
-        };
-        keys.iter().all(is_here) && blocks.live_in(block) == keys.len()
+        if !blocks.is_freed_with(block) {
+            return false;
+        }
+        blocks.holds_only(block, keys)
     }
 
     /// Frees regions of a block for good, whatever happened to them meanwhile; those that were freed are skipped. A
-    /// block that becomes empty is removed, unless it is to be kept or is one of `min_block_count`.
+    /// block that becomes empty is removed, unless it is one of `min_block_count`.
     pub(crate) fn lose_block(
         &self,
         block: BlockIndex,
         victims: &[SlotKey],
-        keep: bool,
         releases: &mut Vec<Release>,
         freed: &mut dyn FnMut(SlotKey, RegionTag),
     ) {
@@ -233,10 +258,9 @@ impl Arena {
         let mut is_empty = false;
         for &key in victims {
             let Some(gone) = blocks.free(key) else { continue };
-            let maps = u64::from(gone.tag.map_count) + u64::from(gone.tag.persistently_mapped);
-            if maps > 0 {
+            if gone.tag.is_mapped() {
                 let mut release = Release::default();
-                release.unmap(blocks.memory(gone.block).clone(), maps);
+                release.unmap(blocks.memory(gone.block).clone(), gone.tag.maps());
                 releases.push(release);
             }
             freed(key, gone.tag);
@@ -244,7 +268,7 @@ impl Arena {
         }
         if is_empty {
             blocks.suballocator.settle();
-            if keep || blocks.count() <= blocks.min_count() {
+            if blocks.count() <= blocks.min_count() {
                 blocks.keep(block);
             } else {
                 let mut release = Release::default();

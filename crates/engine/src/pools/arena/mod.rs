@@ -1,11 +1,13 @@
 //! [`Arena`]: all blocks of one pool under one index. Grows, shrinks, and prefetches the next block.
 
 pub(crate) mod evicting;
+pub(crate) mod exchange;
 mod figures;
 mod guarding;
 mod many;
 pub(crate) mod moving;
 mod quarantine;
+pub(crate) mod room;
 
 use std::sync::Arc;
 
@@ -88,7 +90,7 @@ impl State {
         };
         before(blocks, freed.block);
         let tag = freed.tag;
-        let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
+        let maps = tag.maps();
         if maps > 0 {
             release.unmap(blocks.memory(freed.block).clone(), maps);
         }
@@ -371,6 +373,16 @@ impl Arena {
         placed
     }
 
+    /// Returns the parameters of the `vkAllocateMemory` call for a block of `size` bytes.
+    pub(crate) fn block_info(&self, size: u64) -> MemoryAllocateInfo {
+        MemoryAllocateInfo {
+            priority: self.rules.priority,
+            next: self.rules.memory_allocate_next,
+            export_handle_types: self.rules.all_export_handle_types(),
+            ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
+        }
+    }
+
     /// Allocates a block from the driver, and tries smaller ones while it refuses. No lock is held.
     fn take_block(
         &self,
@@ -380,17 +392,7 @@ impl Arena {
     ) -> Result<MemoryObject, Error> {
         let mut size = first;
         loop {
-            let taken = take_memory(
-                &self.setup,
-                &MemoryAllocateInfo {
-                    priority: self.rules.priority,
-                    next: self.rules.memory_allocate_next,
-                    export_handle_types: self.rules.all_export_handle_types(),
-                    ..MemoryAllocateInfo::of_type(self.rules.memory_type_index, size)
-                },
-                within_budget,
-                true,
-            );
+            let taken = take_memory(&self.setup, &self.block_info(size), within_budget, true);
             match taken {
                 // A smaller object would count as one, too.
                 Err(error)

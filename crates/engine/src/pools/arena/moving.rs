@@ -6,9 +6,8 @@ use super::Arena;
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
-use crate::request::Strategy;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
-use crate::suballocator::{BlockIndex, RegionRequest, Suballocator};
+use crate::suballocator::{BlockIndex, Suballocator};
 
 /// Where a region is to move.
 pub(crate) enum Destination {
@@ -146,13 +145,7 @@ impl Arena {
         if source.tag.map_count > 0 || inside.moving.contains(key) {
             return None;
         }
-        let request = RegionRequest {
-            size: source.size,
-            alignment: source.alignment,
-            kind: source.kind,
-            upper: false,
-            strategy: Strategy::Balanced,
-        };
+        let request = source.request();
         let placement = match destination {
             Destination::In(block, free) => suballocator.place_in(*block, free, &request)?,
             Destination::Down => suballocator.hold_gap_before(key)?,
@@ -181,8 +174,8 @@ impl Arena {
     }
 
     /// Notes that a move ended with the region at its destination. The source takes part in no further
-    /// move, also if it is freed late; the caller says whether it is freed at once. Returns false if either was
-    /// freed, or the source was mapped meanwhile.
+    /// move until it is freed. A caller that frees it at once calls [`forget_source`](Self::forget_source) then.
+    /// Returns false if either was freed, or the source was mapped meanwhile.
     pub(crate) fn settle_move(
         &self,
         source: SlotKey,
@@ -195,12 +188,17 @@ impl Arena {
             && suballocator.region(destination).is_some();
         if is_whole {
             state.moving.remove(destination);
-            match is_freed_at_once {
-                true => state.moving.remove(source),
-                false => state.moving.will_be_freed(source),
+            if !is_freed_at_once {
+                state.moving.will_be_freed(source);
             }
         }
         is_whole
+    }
+
+    /// Notes that the source of a move that was settled is freed. Only then, as another run would move it once
+    /// more in between.
+    pub(crate) fn forget_source(&self, source: SlotKey) {
+        self.state.lock().moving.remove(source);
     }
 
     /// Notes that a move ended with the region at its source.
@@ -208,6 +206,11 @@ impl Arena {
         let mut state = self.state.lock();
         state.moving.remove(source);
         state.moving.remove(destination);
+    }
+
+    /// Returns whether moves may be open.
+    pub(crate) fn is_moving(&self) -> bool {
+        !self.state.lock().moving.is_empty()
     }
 
     /// Gives back what a run has used to note moves, unless others use it.

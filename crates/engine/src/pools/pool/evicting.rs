@@ -16,8 +16,8 @@ use crate::suballocator::{RegionRequest, RegionTag};
 pub(crate) enum NewMemory {
     /// A memory object of at least its size.
     Possible,
-    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` is set. Only an
-    /// emptied block of its own helps.
+    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` or `UPPER_ADDRESS`
+    /// is set. Only room in its own blocks helps.
     Forbidden,
 }
 
@@ -31,7 +31,9 @@ impl Pool {
 
     /// Returns whether a memory object could be allocated for a request, once there is memory for it.
     pub(crate) fn new_memory(&self, request: &AllocationRequest) -> NewMemory {
-        let never = request.create_info.flags.contains(Create::NEVER_ALLOCATE);
+        // The upper end of a pool is that of its only block.
+        let never =
+            request.create_info.flags.intersects(Create::NEVER_ALLOCATE | Create::UPPER_ADDRESS);
         let blocks = self.arena.block_count();
         let is_full = self.rules.max_block_count != 0 && blocks >= self.rules.max_block_count;
         if never || (is_full && !self.allows_dedicated()) {
@@ -68,9 +70,17 @@ impl Pool {
         placed: PlacedRegion,
         request: &AllocationRequest,
     ) -> Result<Allocation, Error> {
-        let [front, _] = self.margins.around(self.region_request(request).alignment);
-        let placed = PlacedRegion { offset: placed.offset + front, ..placed };
+        let placed = self.payload_of(placed, &self.region_request(request));
         self.map_if_asked(false, placed, request)
+    }
+
+    /// Returns the allocation of a request that got dedicated memory like [`placed`](Self::placed).
+    pub(crate) fn placed_in_dedicated(
+        &self,
+        placed: PlacedRegion,
+        request: &AllocationRequest,
+    ) -> Result<Allocation, Error> {
+        self.map_if_asked(true, placed, request)
     }
 
     /// Returns the memory object of an allocation and its tag; `None` if the id is stale.
@@ -101,6 +111,12 @@ impl Pool {
             true => self.dedicated.lose(victims, release, freed),
             false => self.arena.lose(victims, release, freed),
         }
+    }
+
+    /// Returns how many memory objects may become free with `count` allocations, at most.
+    pub(crate) fn objects_at_most(&self, count: usize) -> usize {
+        let dedicated = self.dedicated.live().0.try_into().unwrap_or(usize::MAX);
+        count.min((self.arena.block_count() as usize).max(dedicated))
     }
 
     /// Returns the heap of its memory type.

@@ -37,7 +37,8 @@ impl Pool {
         Some((self.payload_of(placed, region), address?))
     }
 
-    fn payload_of(&self, placed: PlacedRegion, region: &RegionRequest) -> PlacedRegion {
+    /// Returns the place of the payload of a region that was asked for without its margins.
+    pub(super) fn payload_of(&self, placed: PlacedRegion, region: &RegionRequest) -> PlacedRegion {
         let [front, _] = self.margins.around(region.alignment);
         PlacedRegion { offset: placed.offset + front, ..placed }
     }

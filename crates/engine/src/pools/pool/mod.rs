@@ -1,6 +1,7 @@
 //! [`Pool`]: memory of one type with its rules: the default pool of each memory type, and custom pools.
 
 pub(crate) mod evicting;
+pub(crate) mod exchange;
 mod guarding;
 mod many;
 mod moving;
@@ -289,11 +290,12 @@ impl Pool {
         self.allocate_dedicated(&request.whole, Some(request))
     }
 
-    fn allocate_dedicated(
+    /// Returns the parameters of the `vkAllocateMemory` call for dedicated memory.
+    fn dedicated_info(
         &self,
         request: &AllocationRequest,
         import: Option<&ImportRequest>,
-    ) -> Result<Allocation, Error> {
+    ) -> MemoryAllocateInfo {
         let flags = request.create_info.flags;
         let needs = &request.requirements;
         let export_handle_types =
@@ -312,7 +314,7 @@ impl Pool {
         let dedicated = dedicated.filter(|_| [front, back] == [0, 0]);
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
-        let info = MemoryAllocateInfo {
+        MemoryAllocateInfo {
             memory_type_index: self.rules.memory_type_index,
             size: request.requirements.size.saturating_add(front + back),
             dedicated,
@@ -320,17 +322,27 @@ impl Pool {
             next,
             export_handle_types,
             import: import.map(|import| import.import),
-        };
+        }
+    }
+
+    fn allocate_dedicated(
+        &self,
+        request: &AllocationRequest,
+        import: Option<&ImportRequest>,
+    ) -> Result<Allocation, Error> {
+        let info = self.dedicated_info(request, import);
+        let flags = request.create_info.flags;
         let within_budget = flags.contains(Create::WITHIN_BUDGET);
         self.dedicated.try_reserve()?;
         let memory = take_memory(&self.setup, &info, within_budget, false)
             .map_err(|error| error.about(request.requirements.size))?;
         let memory = Arc::new(memory);
+        let margins @ [front, back] = self.dedicated_margins(request, import.is_some());
         let whole = (front, memory.size - front - back);
         let (offset, size) = import.map_or(whole, |it| (it.offset, it.size));
         let inside = &self.dedicated;
         let key =
-            inside.insert(memory.clone(), request.kind, dedicated, offset, size, [front, back]);
+            inside.insert(memory.clone(), request.kind, info.dedicated, offset, size, margins);
         let made = self.map_if_asked(true, PlacedRegion { key, memory, offset }, request)?;
         Ok(Allocation { size, ..made })
     }

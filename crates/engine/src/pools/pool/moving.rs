@@ -9,7 +9,7 @@ use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::{Move, MoveKind};
 use crate::request::Algorithm;
 use crate::suballocator::BlockIndex;
-use crate::suballocator::moving::FreeRegion;
+use crate::suballocator::moving::{FreeRegion, MovableRegion};
 
 impl Pool {
     /// Returns the blocks, for walks over their regions.
@@ -80,6 +80,20 @@ impl Pool {
         Some((Move { kind, source, destination }, block, rest))
     }
 
+    /// Returns a move to a place of the same block that is not reserved yet: until then the destination has the id of
+    /// the source. Source and `offset` are those of regions, with margins.
+    pub(crate) fn planned_move(
+        &self,
+        source: &MovableRegion,
+        memory: &MemoryObject,
+        offset: u64,
+    ) -> Move {
+        let [front, back] = self.margins.around(source.alignment);
+        let size = source.size - front - back;
+        let at = |offset| self.allocation_at(source.key, memory, offset + front, size, false);
+        Move { kind: MoveKind::Apart, source: at(source.offset), destination: at(offset) }
+    }
+
     /// Ends a move with the allocation at its destination and returns it as it is there. The source of a
     /// move [apart](MoveKind::Apart) stays live until it is freed, which the caller does at once or later. `None`
     /// if the source or the destination was freed, or the source was mapped meanwhile: then nothing has changed.
@@ -97,6 +111,11 @@ impl Pool {
                 Some(self.allocation_at(placed.key, &placed.memory, offset, size, is_mapped))
             }
         }
+    }
+
+    /// Notes that the source of a move that was settled is freed.
+    pub(crate) fn forget_source(&self, it: &Move) {
+        self.arena.forget_source(it.source.id.key);
     }
 
     /// Ends a move with the allocation at its source. The destination is freed by the caller.

@@ -9,50 +9,28 @@ use super::Buddy;
 use crate::handle::SlotKey;
 
 impl Buddy {
-    fn live_region(&self, index: u32) -> LiveRegion {
-        let node = self.regions.node(index);
-        LiveRegion {
-            key: self.regions.key_of(index),
-            block: BlockIndex(self.regions.block_of(index)),
-            offset: node.offset,
-            end: node.end(),
-            size: node.size(),
-            tag: node.tag(),
-        }
-    }
-
     fn live_from(&self, mut index: u32, upwards: bool) -> Option<LiveRegion> {
         while index != NONE && self.regions.node(index).is_free() {
             let node = self.regions.node(index);
             index = if upwards { node.next } else { node.previous };
         }
-        (index != NONE).then(|| self.live_region(index))
+        (index != NONE).then(|| self.regions.live_region(index))
     }
 
-    /// Returns whether the live regions of a range are exactly these.
-    fn holds_exactly(&self, range: &Range, victims: &[SlotKey]) -> bool {
-        let is_here = |key: SlotKey| {
-            self.regions.live(key).is_some() && self.regions.block_of(key.index()) == range.block.0
-        };
-        if !range.below.is_none_or(is_here) || !range.above.is_none_or(is_here) {
-            return false;
-        }
-        let mut index = match range.below {
-            Some(key) => self.regions.node(key.index()).next,
-            None => self.block(range.block).first,
-        };
-        let mut expected = victims.iter();
-        while index != range.above.map_or(NONE, SlotKey::index) {
-            if index == NONE {
-                return false;
-            }
-            let node = self.regions.node(index);
-            if !node.is_free() && expected.next() != Some(&self.regions.key_of(index)) {
-                return false;
-            }
-            index = node.next;
-        }
-        expected.next().is_none()
+    /// Returns the bytes of a range, as far as regions can lie there.
+    fn ends_of(&self, range: &Range) -> (u64, u64) {
+        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
+        let usable = 1 << self.block(range.block).size.ilog2();
+        let start = node(range.below).map_or(0, |it| it.end());
+        (start, node(range.above).map_or(usable, |it| it.offset))
+    }
+
+    /// Returns the place of a request between two offsets: its own offset and its end.
+    fn fit(&self, start: u64, end: u64, request: &RegionRequest) -> Option<(u64, u64)> {
+        let size = self.region_size(request)?;
+        let offset = align_up(start, size)?;
+        let to = offset.checked_add(size).filter(|&to| to <= end)?;
+        Some((offset, to))
     }
 
     /// Takes the region of `size` bytes that begins at an offset out of the free region that contains it.
@@ -86,7 +64,7 @@ impl Buddy {
 impl Evicting for Buddy {
     fn look(&self, key: SlotKey) -> Option<LiveRegion> {
         self.regions.live(key)?;
-        Some(self.live_region(key.index()))
+        Some(self.regions.live_region(key.index()))
     }
 
     fn neighbour(&self, key: SlotKey, upwards: bool) -> Option<LiveRegion> {
@@ -103,31 +81,50 @@ impl Evicting for Buddy {
     }
 
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
-        let size = self.region_size(request)?;
-        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
-        let usable = 1 << self.block(range.block).size.ilog2();
-        let start = node(range.below).map_or(0, |it| it.end());
-        let end = node(range.above).map_or(usable, |it| it.offset);
-        let offset = align_up(start, size)?;
-        (offset.checked_add(size)? <= end).then_some(offset)
+        let (start, end) = self.ends_of(range);
+        self.fit(start, end, request).map(|(offset, _)| offset)
     }
 
-    fn replace(
+    fn fit_all(&self, range: &Range, requests: &[RegionRequest]) -> Option<Vec<u64>> {
+        let (mut start, end) = self.ends_of(range);
+        let mut offsets = Vec::new();
+        offsets.try_reserve(requests.len()).ok()?;
+        for request in requests {
+            let (offset, to) = self.fit(start, end, request)?;
+            offsets.push(offset);
+            start = to;
+        }
+        Some(offsets)
+    }
+
+    fn reserve_for(&mut self, _: usize, requests: &[RegionRequest]) -> bool {
+        self.make_room_for(requests.len())
+    }
+
+    fn refill(
         &mut self,
         range: &Range,
         victims: &[SlotKey],
-        request: &RegionRequest,
+        requests: &[RegionRequest],
         freed: &mut dyn FnMut(FreedRegion),
-    ) -> Option<Placement> {
-        if !self.has_room() || !self.holds_exactly(range, victims) {
+    ) -> Option<Vec<Placement>> {
+        let mut placements = Vec::new();
+        placements.try_reserve(requests.len()).ok()?;
+        if !self.reserve_for(victims.len(), requests) || !self.holds_exactly(range, victims) {
             return None;
         }
-        let (size, offset) = (self.region_size(request)?, self.fit_between(range, request)?);
+        let offsets = self.fit_all(range, requests)?;
         for &key in victims {
             freed(self.free(key).expect("it was live just now"));
         }
-        let index = self.take_at(range.block, offset, size, range.below);
-        let key = self.begin(index, size, request);
-        Some(self.regions.placement(key))
+        let mut below = range.below;
+        for (request, offset) in requests.iter().zip(offsets) {
+            let size = self.region_size(request)?;
+            let index = self.take_at(range.block, offset, size, below);
+            let key = self.begin(index, size, request);
+            placements.push(self.regions.placement(key));
+            below = Some(key);
+        }
+        Some(placements)
     }
 }

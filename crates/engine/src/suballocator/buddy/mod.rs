@@ -79,10 +79,15 @@ impl Buddy {
         size.checked_next_power_of_two().filter(|&size| size <= MAX_SIZE)
     }
 
-    /// Reserves memory for everything one request may need (a slot and an index entry per split) and for
-    /// everything that can be free at once, so that `free` needs none.
+    /// Reserves memory for everything one request may need; see [`make_room_for`](Self::make_room_for).
     fn make_room(&mut self) -> bool {
-        while !self.regions.has_room_for(self.orders()) {
+        self.make_room_for(1)
+    }
+
+    /// Reserves memory for everything some requests may need (a slot and an index entry per split) and for
+    /// everything that can be free at once, so that `free` needs none.
+    fn make_room_for(&mut self, requests: usize) -> bool {
+        while !self.regions.has_room_for(requests * self.orders()) {
             if !self.regions.try_grow() {
                 return false;
             }

@@ -10,18 +10,6 @@ use super::hot::{Candidate, ROOM};
 use crate::handle::SlotKey;
 
 impl Tlsf {
-    fn live_region(&self, index: u32) -> LiveRegion {
-        let node = self.regions.node(index);
-        LiveRegion {
-            key: self.regions.key_of(index),
-            block: BlockIndex(self.regions.block_of(index)),
-            offset: node.offset,
-            end: node.padded_end(),
-            size: node.size(),
-            tag: node.tag(),
-        }
-    }
-
     /// Returns the first live region from a node on, in one direction, before the edge of its block.
     fn live_from(&self, block: BlockIndex, mut index: u32, upwards: bool) -> Option<LiveRegion> {
         let edge = self.block(block).edge;
@@ -29,7 +17,7 @@ impl Tlsf {
             let node = self.regions.node(index);
             index = target(if upwards { node.next } else { node.previous });
         }
-        (index != edge).then(|| self.live_region(index))
+        (index != edge).then(|| self.regions.live_region(index))
     }
 
     /// Returns the node below a range, which is the edge of the block if there is no region; `None` if that is
@@ -40,34 +28,32 @@ impl Tlsf {
         (self.regions.block_of(key.index()) == range.block.0).then_some(key.index())
     }
 
-    /// Returns whether the live regions of a range are exactly these.
-    fn holds_exactly(&self, range: &Range, victims: &[SlotKey]) -> bool {
-        let Some(below) = self.node_below(range) else { return false };
-        let edge = self.block(range.block).edge;
-        let end = match range.above {
-            None => edge,
-            Some(key) if self.regions.live(key).is_some() => key.index(),
-            Some(_) => return false,
-        };
-        let mut expected = victims.iter();
-        let mut index = target(self.regions.node(below).next);
-        while index != end {
-            if index == edge {
-                return false;
-            }
-            if self.regions.lives(index) && expected.next() != Some(&self.regions.key_of(index)) {
-                return false;
-            }
-            index = target(self.regions.node(index).next);
+    /// Returns the range as a gap, as it would be if everything in it were free.
+    fn gap_of(&self, range: &Range) -> Gap {
+        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
+        let (below, above) = (node(range.below), node(range.above));
+        Gap {
+            start: below.map_or(0, |it| it.padded_end()),
+            end: above.map_or(self.block(range.block).size, |it| it.offset),
+            // The padding of a region holds nothing that could conflict.
+            before: below.map(|it| Neighbour { edge: it.offset + it.size(), kind: it.kind() }),
+            after: above.map(|it| Neighbour { edge: it.offset, kind: it.kind() }),
         }
-        expected.next().is_none()
+    }
+
+    /// Returns the offset of a request in a gap, and the bytes that it takes up where there is room.
+    fn fit_in_gap(&self, gap: &Gap, request: &RegionRequest) -> Option<(u64, u64)> {
+        let (size, rounded) = self.sizes(request)?;
+        let alignment = request.alignment.max(self.granule);
+        let offset = place_in_gap(gap, size, alignment, request.kind, self.granularity)?;
+        Some((offset, rounded))
     }
 }
 
 impl Evicting for Tlsf {
     fn look(&self, key: SlotKey) -> Option<LiveRegion> {
         self.regions.live(key)?;
-        Some(self.live_region(key.index()))
+        Some(self.regions.live_region(key.index()))
     }
 
     fn neighbour(&self, key: SlotKey, upwards: bool) -> Option<LiveRegion> {
@@ -87,48 +73,67 @@ impl Evicting for Tlsf {
     }
 
     fn fit_between(&self, range: &Range, request: &RegionRequest) -> Option<u64> {
-        let size = request.size.checked_next_multiple_of(self.granule)?;
-        let node = |key: Option<SlotKey>| key.map(|key| self.regions.node(key.index()));
-        let (below, above) = (node(range.below), node(range.above));
-        let gap = Gap {
-            start: below.map_or(0, |it| it.padded_end()),
-            end: above.map_or(self.block(range.block).size, |it| it.offset),
-            // The padding of a region holds nothing that could conflict.
-            before: below.map(|it| Neighbour { edge: it.offset + it.size(), kind: it.kind() }),
-            after: above.map(|it| Neighbour { edge: it.offset, kind: it.kind() }),
-        };
-        let alignment = request.alignment.max(self.granule);
-        place_in_gap(&gap, size, alignment, request.kind, self.granularity)
+        self.fit_in_gap(&self.gap_of(range), request).map(|(offset, _)| offset)
     }
 
-    fn replace(
+    fn fit_all(&self, range: &Range, requests: &[RegionRequest]) -> Option<Vec<u64>> {
+        let mut gap = self.gap_of(range);
+        let mut offsets = Vec::new();
+        offsets.try_reserve(requests.len()).ok()?;
+        for request in requests {
+            let (offset, rounded) = self.fit_in_gap(&gap, request)?;
+            offsets.push(offset);
+            gap.start = gap.end.min(offset + rounded);
+            gap.before = Some(Neighbour { edge: offset + request.size, kind: request.kind });
+        }
+        Some(offsets)
+    }
+
+    fn reserve_for(&mut self, victims: usize, requests: &[RegionRequest]) -> bool {
+        self.settle_all();
+        // Each free may leave the merged region in another class, and a class keeps its last chunk.
+        let Ok(room) = u32::try_from(victims + (requests.len() + 1) * ROOM) else { return false };
+        while !self.free.has_room_for(room) {
+            if !self.free.try_grow() {
+                return false;
+            }
+        }
+        while !self.regions.has_room_for((requests.len() + 1) * ROOM) {
+            if !self.regions.try_grow() {
+                return false;
+            }
+        }
+        let mut odd = |it: &RegionRequest| self.regions.try_reserve_odd_alignment(it.alignment);
+        requests.iter().all(&mut odd) && self.deferred.is_empty()
+    }
+
+    fn refill(
         &mut self,
         range: &Range,
         victims: &[SlotKey],
-        request: &RegionRequest,
+        requests: &[RegionRequest],
         freed: &mut dyn FnMut(FreedRegion),
-    ) -> Option<Placement> {
-        let (_, rounded) = self.prepare_move(request)?;
-        // Each free may leave the merged region in another class, and a class keeps its last chunk.
-        let room = u32::try_from(victims.len() + 2 * ROOM).ok()?;
-        while !self.free.has_room_for(room) {
-            if !self.free.try_grow() {
-                return None;
-            }
-        }
-        if !self.deferred.is_empty() || !self.holds_exactly(range, victims) {
+    ) -> Option<Vec<Placement>> {
+        let mut placements = Vec::new();
+        placements.try_reserve(requests.len()).ok()?;
+        if !self.reserve_for(victims.len(), requests) || !self.holds_exactly(range, victims) {
             return None;
         }
-        let offset = self.fit_between(range, request)?;
-        let below = self.node_below(range)?;
+        let offsets = self.fit_all(range, requests)?;
+        let mut below = self.node_below(range)?;
         for &key in victims {
             freed(self.free(key).expect("it was live just now"));
             // At once: otherwise the place would not be free yet.
             self.settle_all();
         }
-        self.note_kind(request.kind);
-        let node = target(self.regions.node(below).next);
-        assert!(self.regions.node(node).is_free(), "what was freed is merged");
-        Some(self.take_for_move(Candidate { node, offset }, rounded, request))
+        for (request, offset) in requests.iter().zip(offsets) {
+            let (_, rounded) = self.sizes(request)?;
+            let node = target(self.regions.node(below).next);
+            assert!(self.regions.node(node).is_free(), "what was freed is merged");
+            let placement = self.take_for_move(Candidate { node, offset }, rounded, request);
+            below = placement.key.index();
+            placements.push(placement);
+        }
+        Some(placements)
     }
 }

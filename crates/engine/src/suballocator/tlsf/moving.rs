@@ -9,7 +9,6 @@ use super::super::values::{BlockIndex, Placement, RegionRequest};
 use super::hot::{Candidate, Hot};
 use super::{Block, Tlsf};
 use crate::handle::SlotKey;
-use crate::request::Strategy;
 
 impl Tlsf {
     /// Returns a live region as defragmentation sees it.
@@ -46,6 +45,8 @@ impl Tlsf {
         rounded: u64,
         request: &RegionRequest,
     ) -> Placement {
+        // Once more for a place that was searched for: where nothing is left, no kind is known.
+        self.note_kind(request.kind);
         let size = self.regions.node(found.node).size();
         let known = (Some(size), class_of(size));
         let placement = hot!(self, hot => hot.take(found, known, rounded, request));
@@ -201,10 +202,7 @@ impl Moving for Tlsf {
             return None;
         }
         let size = region.offset - lowest;
-        let (alignment, kind) = (1, region.kind);
-        let request =
-            RegionRequest { size, alignment, kind, upper: false, strategy: Strategy::Balanced };
-        self.note_kind(kind);
+        let request = RegionRequest::of_size(size, 1, region.kind);
         let found = Candidate { node: before, offset: lowest };
         Some(self.take_for_move(found, size, &request))
     }
@@ -215,13 +213,7 @@ impl Moving for Tlsf {
         let is_directly_before = held.block == region.block
             && held.offset + held.size == region.offset
             && target(self.regions.node(key.index()).previous) == gap.index();
-        let request = RegionRequest {
-            size: region.size,
-            alignment: region.alignment,
-            kind: region.kind,
-            upper: false,
-            strategy: Strategy::Balanced,
-        };
+        let request = region.request();
         if !is_directly_before || !self.deferred.is_empty() {
             return None;
         }
@@ -237,7 +229,6 @@ impl Moving for Tlsf {
             self.free(key)?;
             self.settle_all();
         }
-        self.note_kind(request.kind);
         let index = target(self.regions.node(below).next);
         debug_assert!(index != NONE && self.regions.node(index).is_free());
         let found = Candidate { node: index, offset: held.offset };
