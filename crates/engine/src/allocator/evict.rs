@@ -30,7 +30,7 @@ impl Allocator {
         let id = allocation.id;
         let made = self.pools.with_pool(id.pool_key(), |pool| {
             pool.update_tag(id, |_| ())?;
-            Some(self.eviction.add(pool, pool.heap(), allocation, priority))
+            Some(self.eviction.add(pool, allocation, priority))
         });
         made.unwrap_or(Err(Error::UseAfterFree))
     }
@@ -97,7 +97,7 @@ impl Allocator {
 
     /// Counts evictable and lost allocations of a memory type. O(pools).
     pub fn eviction_statistics(&self, memory_type_index: u32) -> EvictionStatistics {
-        self.eviction.statistics(memory_type_index)
+        self.eviction.statistics(|it| it == memory_type_index)
     }
 
     /// Allocates from a pool; if there is no room and the request may take others away, at their cost.

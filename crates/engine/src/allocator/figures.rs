@@ -66,19 +66,9 @@ impl Allocator {
         total
     }
 
-    /// Counts evictable and lost allocations of all memory types. O(memory types * pools).
+    /// Counts evictable and lost allocations of all memory types. O(pools).
     pub fn total_eviction_statistics(&self) -> EvictionStatistics {
-        let mut total = EvictionStatistics::default();
-        for index in 0..self.pools.defaults.len() {
-            let it = self.eviction_statistics(index as u32);
-            total.evictable_count += it.evictable_count;
-            total.evictable_bytes += it.evictable_bytes;
-            total.lost_count += it.lost_count;
-            total.lost_bytes += it.lost_bytes;
-            total.loss_count += it.loss_count;
-            total.loss_bytes += it.loss_bytes;
-        }
-        total
+        self.eviction.statistics(|_| true)
     }
 
     /// Queries the driver for usage and budget of all heaps, if it reports them. To be called once per

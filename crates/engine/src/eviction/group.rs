@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::host_memory::push;
 use super::rule::{Priority, Rule};
-use super::stamps::{CHUNK, Chunk, Clock, Stamp};
+use super::stamps::{CHUNK, Chunk, Clock, Stamp, State};
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::lock::{Mutex, MutexGuard, rank};
@@ -142,7 +142,7 @@ impl Group {
             // Before the lock: an eviction that has claimed it may need the lock to decide.
             chunk.decided(record as usize % CHUNK);
             let mut records = self.lock();
-            if chunk.get(record as usize % CHUNK).state() == super::stamps::State::Claimed {
+            if chunk.get(record as usize % CHUNK).state() == State::Claimed {
                 continue;
             }
             let lost = chunk.end(record as usize % CHUNK);

@@ -12,7 +12,6 @@ use crate::handle::{Allocation, AllocationId};
 use crate::pools::arena::evicting::Hole;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::pool::Pool;
-use crate::pools::pool::evicting::NewMemory;
 use crate::pools::registry::Pools;
 use crate::request::AllocationRequest;
 use crate::suballocator::{BlockIndex, RegionRequest};
@@ -41,7 +40,7 @@ impl Eviction {
                 Outcome::Impossible => {}
             }
         }
-        let may_grow = pool.new_memory(request) == NewMemory::Possible;
+        let may_grow = pool.may_allocate_memory(request);
         if may_grow && let Some(made) = attempt.in_exchange(pool, request, taken) {
             return Some(made);
         }

@@ -17,7 +17,7 @@ use crate::pools::pool::Pool;
 /// Chunks of allocations whose bounds are corrected in a frame: 10 to 15 us if none of them is in the cache.
 const CORRECTIONS: usize = 24;
 
-/// Evictable and lost allocations of one memory type: VMA 2.3 counts none of them.
+/// Evictable and lost allocations of one memory type, or of all: VMA 2.3 counts none of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvictionStatistics {
     /// Number of allocations that may be taken away when they are old enough.
@@ -96,26 +96,26 @@ impl Eviction {
     pub fn add(
         &self,
         pool: &Pool,
-        heap: u32,
         allocation: &Allocation,
         priority: f32,
     ) -> Result<Evictable, Error> {
         let key = GroupKey::of(allocation.id);
         let group = match self.group(key) {
             Some(group) => group,
-            None => self.new_group(key, pool, heap)?,
+            None => self.new_group(key, pool)?,
         };
         let priority = Priority::new(priority);
         let (chunk, record) = group.add(allocation.id, allocation.size, priority)?;
         Ok(Evictable::new(chunk, group, record))
     }
 
-    fn new_group(&self, key: GroupKey, pool: &Pool, heap: u32) -> Result<Arc<Group>, Error> {
+    fn new_group(&self, key: GroupKey, pool: &Pool) -> Result<Arc<Group>, Error> {
         let rules = pool.rules();
         let frames_in_use = rules.frames_in_use.unwrap_or(self.frames_in_use);
         let mut groups = self.groups.write();
         groups.try_reserve(1).map_err(|_| Error::NoHostMemory("an evictable allocation"))?;
-        let group = || Group::new(key, (rules.memory_type_index, heap), frames_in_use, &self.clock);
+        let memory = (rules.memory_type_index, pool.heap());
+        let group = || Group::new(key, memory, frames_in_use, &self.clock);
         Ok(groups.entry(key).or_insert_with(|| Arc::new(group())).clone())
     }
 
@@ -152,11 +152,12 @@ impl Eviction {
         self.groups.write().retain(|key, _| key.pool != pool);
     }
 
-    /// Counts evictable and lost allocations of a memory type. O(pools with such allocations).
-    pub fn statistics(&self, memory_type_index: u32) -> EvictionStatistics {
+    /// Counts evictable and lost allocations of the memory types for whose indices `wanted` is true. O(pools with such
+    /// allocations).
+    pub fn statistics(&self, wanted: impl Fn(u32) -> bool) -> EvictionStatistics {
         let mut statistics = EvictionStatistics::default();
         let groups = self.groups.read();
-        for group in groups.values().filter(|it| it.memory_type_index == memory_type_index) {
+        for group in groups.values().filter(|it| wanted(it.memory_type_index)) {
             statistics.add(&group.lock().counts);
         }
         statistics

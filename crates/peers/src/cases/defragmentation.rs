@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use ash::vk;
 use vkmem_engine::{
-    Allocation, AllocationId, AllocationRequest, Allocator, AllocatorOptions, Defragmentation,
-    DefragmentationAlgorithm, DefragmentationInfo, MoveEnd, MoveOutcome, PoolCreateInfo, PoolId,
+    Allocation, AllocationId, AllocationRequest, Allocator, Defragmentation,
+    DefragmentationAlgorithm, DefragmentationInfo, MoveEnd, MoveOutcome, PoolId,
 };
 
 use super::Effort;
 use super::blocks::LOCAL_TYPE;
 use super::contestant::ALIGNMENT;
-use super::memory::{device, h200, plain};
+use super::memory::{device, h200, plain, with_pool};
 use crate::fake::FakeVulkan;
 use crate::measure::{Figure, thread_time};
 use crate::random::Random;
@@ -81,15 +81,7 @@ struct Ours {
 
 impl Ours {
     fn new(block: u64, blocks: u32) -> Self {
-        let allocator = Allocator::new(device(&h200()), &AllocatorOptions::default());
-        let allocator = allocator.expect("the device is one");
-        let rules = PoolCreateInfo {
-            memory_type_index: LOCAL_TYPE,
-            block_size: Some(block),
-            max_block_count: blocks,
-            ..PoolCreateInfo::default()
-        };
-        let pool = allocator.create_pool(&rules).expect("a pool");
+        let (allocator, pool) = with_pool(LOCAL_TYPE, block, blocks);
         Self { allocator, pool, live: Vec::new(), places: HashMap::new() }
     }
 

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags as Create, AllocationRequest, Allocator, AllocatorOptions,
-    Evictable, PoolCreateInfo, PoolId,
+    Allocation, AllocationCreateFlags as Create, AllocationRequest, Allocator, Evictable, PoolId,
 };
 
 use super::Effort;
 use super::blocks::LOCAL_TYPE;
 use super::contestant::ALIGNMENT;
-use super::memory::{device, h200, plain};
+use super::memory::{plain, with_pool};
 use crate::measure::{Figure, thread_time};
 use crate::random::Random;
 use crate::report::{Bar, Peer, Report};
@@ -31,15 +30,7 @@ struct Pool {
 
 impl Pool {
     fn new(block: u64, blocks: u32) -> Self {
-        let allocator = Allocator::new(device(&h200()), &AllocatorOptions::default());
-        let allocator = allocator.expect("the device is one");
-        let rules = PoolCreateInfo {
-            memory_type_index: LOCAL_TYPE,
-            block_size: Some(block),
-            max_block_count: blocks,
-            ..PoolCreateInfo::default()
-        };
-        let pool = allocator.create_pool(&rules).expect("a pool");
+        let (allocator, pool) = with_pool(LOCAL_TYPE, block, blocks);
         Self { allocator, pool, frame: 0 }
     }
 

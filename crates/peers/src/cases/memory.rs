@@ -47,6 +47,28 @@ pub fn plain() -> AllocationCreateInfo {
     AllocationCreateInfo { usage: MemoryUsage::Unknown, ..AllocationCreateInfo::default() }
 }
 
+/// Creates an allocator on the H200, and a pool whose blocks are allocated when they are needed (`max_block_count` of 0:
+/// as many as the heap has room for).
+///
+/// # Panics
+/// If the memory type is none of the device.
+pub fn with_pool(
+    memory_type_index: u32,
+    block_size: u64,
+    max_block_count: u32,
+) -> (Allocator, PoolId) {
+    let allocator = Allocator::new(device(&h200()), &AllocatorOptions::default());
+    let allocator = allocator.expect("the device is one");
+    let rules = PoolCreateInfo {
+        memory_type_index,
+        block_size: Some(block_size),
+        max_block_count,
+        ..PoolCreateInfo::default()
+    };
+    let pool = allocator.create_pool(&rules).expect("a pool");
+    (allocator, pool)
+}
+
 /// This project's allocator.
 pub struct Ours {
     /// The engine.

@@ -174,9 +174,9 @@ impl Allocator {
         let _pool = enter_pool(py, from.as_ref(), &self.state)?;
         let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
         let max_moves = max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
-        let wanted = (from.as_ref().map(|pool| pool.id), algorithm);
+        let pool = from.as_ref().map(|pool| pool.id);
         let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
-        let figures = self.step(py, Asker::Program, wanted, max_bytes, max_moves)?;
+        let figures = self.step(py, Asker::Program, pool, algorithm, max_bytes, max_moves)?;
         self.handlers.call_pending(py, &self.state);
         statistics(py, &figures)
     }

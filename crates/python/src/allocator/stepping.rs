@@ -1,21 +1,23 @@
 //! One step of a defragmentation, asked for or at the beginning of a frame.
 
 use pyo3::prelude::*;
-use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo};
+use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, PoolId};
 
 use super::Allocator;
-use super::steps::{Asker, Begun, STEP_REGIONS, Tidy, Track, Wanted, usage};
+use super::steps::{Asker, Begun, STEP_REGIONS, Tidy, Track, usage};
 use crate::lifetime::ownership::Background;
 use crate::moving::mover::Mover;
 use crate::moving::run::{Figures, Run};
 
 impl Allocator {
-    /// Makes the moves of one step. A run that has ended begins anew when something has changed.
+    /// Makes the moves of one step in a pool, or in the default pools. A run that has ended begins anew when something
+    /// has changed.
     pub(super) fn step(
         &self,
         py: Python<'_>,
         asker: Asker,
-        wanted: Wanted,
+        pool: Option<PoolId>,
+        algorithm: DefragmentationAlgorithm,
         max_bytes: u64,
         max_moves: u32,
     ) -> PyResult<Figures> {
@@ -24,8 +26,8 @@ impl Allocator {
             Mover::of(&self.state).retire(py, &self.state);
             return Ok(Figures::default());
         }
-        let mut track = self.steps.take(wanted.0);
-        let made = self.step_of(py, &mut track, asker, wanted, max_bytes, max_moves);
+        let mut track = self.steps.take(pool);
+        let made = self.step_of(py, &mut track, asker, algorithm, max_bytes, max_moves);
         let engine = self.state.engine();
         self.steps.put(track, |pool| engine.pool_info(pool).is_ok());
         made
@@ -36,33 +38,32 @@ impl Allocator {
         py: Python<'_>,
         track: &mut Track,
         asker: Asker,
-        wanted: Wanted,
+        algorithm: DefragmentationAlgorithm,
         max_bytes: u64,
         max_moves: u32,
     ) -> PyResult<Figures> {
-        let (pool, algorithm) = wanted;
         let (mut begun, is_new) = match track.run.take() {
-            Some(begun) if begun.serves(asker, wanted) => (begun, false),
+            Some(begun) if begun.serves(asker, algorithm) => (begun, false),
             other => {
                 if let Some(other) = other {
                     other.run.end(&self.state);
                 }
                 let usage = usage(&self.state.engine().heap_budgets());
-                if track.tidy.as_ref().is_some_and(|it| it.covers(wanted, &usage)) {
+                if track.tidy.as_ref().is_some_and(|it| it.covers(algorithm, &usage)) {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
                 }
                 let info = DefragmentationInfo {
-                    pool,
+                    pool: track.pool,
                     algorithm,
                     max_regions_per_pass: STEP_REGIONS,
                     ..DefragmentationInfo::default()
                 };
                 let run = Run::begin(py, &self.state, &info)?;
-                (Begun { asker, wanted, run, usage }, true)
+                (Begun { asker, algorithm, run, usage }, true)
             }
         };
-        let (run, wanted) = (&mut begun.run, begun.wanted);
+        let (run, algorithm) = (&mut begun.run, begun.algorithm);
         let before = if is_new { Figures::default() } else { run.figures() };
         run.limit(max_bytes, max_moves);
         let pass = self.pass(py, run)?;
@@ -73,7 +74,7 @@ impl Allocator {
             begun.run.end(&self.state);
             let usage = usage(&self.state.engine().heap_budgets());
             let has_moved = figures.done.allocations_moved > 0;
-            track.tidy = Some(Tidy { wanted, usage, has_moved });
+            track.tidy = Some(Tidy { algorithm, usage, has_moved });
         }
         Ok(figures.since(&before))
     }
@@ -81,10 +82,10 @@ impl Allocator {
     /// Makes a step at the beginning of a frame, if one is due. Exceptions are printed: the frame has begun.
     pub(super) fn step_by_itself(&self, py: Python<'_>) {
         let Some(policy) = &self.steps.auto else { return };
-        let fast = (None, DefragmentationAlgorithm::Fast);
+        let fast = DefragmentationAlgorithm::Fast;
         let known = self.steps.look(None, |track| {
-            let going = track.run.as_ref().map(|it| (it.asker, it.wanted.1, it.usage.clone()));
-            (going, track.tidy.as_ref().is_some_and(|it| it.wanted == fast && !it.has_moved))
+            let going = track.run.as_ref().map(|it| (it.asker, it.algorithm, it.usage.clone()));
+            (going, track.tidy.as_ref().is_some_and(|it| it.algorithm == fast && !it.has_moved))
         });
         let (going, is_emptied) = known.unwrap_or_default();
         let (is_own, next) = match going {
@@ -108,9 +109,8 @@ impl Allocator {
             }
             return;
         };
-        let wanted = (None, algorithm);
-        if let Err(error) = self.step(py, Asker::Frame, wanted, policy.max_bytes, policy.max_moves)
-        {
+        let (bytes, moves) = (policy.max_bytes, policy.max_moves);
+        if let Err(error) = self.step(py, Asker::Frame, None, algorithm, bytes, moves) {
             error.write_unraisable(py, None);
         }
     }

@@ -33,7 +33,7 @@ pub fn usage(budgets: &[HeapBudget]) -> Usage {
 /// A run that was begun.
 pub struct Begun {
     pub asker: Asker,
-    pub wanted: Wanted,
+    pub algorithm: DefragmentationAlgorithm,
     pub run: Run,
     /// What was in use then.
     pub usage: Usage,
@@ -42,15 +42,15 @@ pub struct Begun {
 impl Begun {
     /// Whether a step that somebody asks for continues this run: one that is as thorough, or that frames have begun
     /// and that is more thorough.
-    pub fn serves(&self, asker: Asker, wanted: Wanted) -> bool {
+    pub fn serves(&self, asker: Asker, algorithm: DefragmentationAlgorithm) -> bool {
         let is_more = self.asker == Asker::Frame && asker == Asker::Program;
-        self.wanted.1 == wanted.1 || (is_more && self.wanted.1 > wanted.1)
+        self.algorithm == algorithm || (is_more && self.algorithm > algorithm)
     }
 }
 
 /// What is known of a run that has ended.
 pub struct Tidy {
-    pub wanted: Wanted,
+    pub algorithm: DefragmentationAlgorithm,
     /// What was in use at its end.
     pub usage: Usage,
     /// Whether it had moved anything.
@@ -59,8 +59,8 @@ pub struct Tidy {
 
 impl Tidy {
     /// Whether another run would find nothing to move: nothing has changed since one that did as much or more.
-    pub fn covers(&self, wanted: Wanted, now: &Usage) -> bool {
-        self.wanted.0 == wanted.0 && self.wanted.1 >= wanted.1 && self.usage == *now
+    pub fn covers(&self, algorithm: DefragmentationAlgorithm, now: &Usage) -> bool {
+        self.algorithm >= algorithm && self.usage == *now
     }
 }
 
@@ -99,7 +99,8 @@ pub enum Asker {
 /// What was tidied of one pool, or of the default pools, in steps. There is one run at a time, which all continue:
 /// two would move resources to and fro between two blocks that each takes for the emptiest.
 pub struct Track {
-    pool: Option<PoolId>,
+    /// `None`: the default pools.
+    pub pool: Option<PoolId>,
     /// The run that has not ended.
     pub run: Option<Begun>,
     /// The last run that had nothing more to move.
@@ -286,6 +287,3 @@ fn has_shrunk(state: &AllocatorState, before: &Usage, now: &[HeapBudget]) -> boo
         before.3.saturating_sub(now.allocation_bytes) > block_bytes(state, heap)
     })
 }
-
-/// What the steps tidy, and how.
-pub type Wanted = (Option<PoolId>, DefragmentationAlgorithm);

@@ -126,6 +126,7 @@ impl Allocator {
         let size = figures.size;
         (free >= size).then_some(InVain { from, size, held: heap.block_bytes, free })
     }
+
     fn move_together(&self, py: Python<'_>, pool: Option<PoolId>, only: PoolKey) -> PyResult<bool> {
         let info = DefragmentationInfo {
             pool,

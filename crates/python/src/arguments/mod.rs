@@ -2,6 +2,7 @@
 
 pub(crate) mod arrays;
 pub(crate) mod callback;
+pub(crate) mod calls;
 pub(crate) mod chains;
 pub(crate) mod create_info;
 pub(crate) mod create_infos;

@@ -7,7 +7,7 @@ use ash::vk::QueueFlags;
 use vkmem_engine::{
     Allocation, AllocationId, Error, HostAddress, HostRange, MemoryPropertyFlags, MemoryRange,
 };
-use vkmem_vulkan::{ResourceHandle, Target, copy_bytes};
+use vkmem_vulkan::{Relocation, ResourceHandle, Target, TransferCommand, copy_bytes};
 
 use crate::lifetime::ownership::{AllocatorState, Resource};
 
@@ -28,6 +28,35 @@ pub fn is_moved_by_host(resource: &Resource) -> bool {
         && queue_flags(allocator).is_none()
         && flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
         && !allocator.has_frames_in_flight()
+}
+
+/// Copies what the host moves, to places that overlap no old one; returns for each move whether it did.
+///
+/// # Errors
+/// Those of mapping, invalidating and flushing.
+pub fn copy_by_host<'a>(
+    allocator: &AllocatorState,
+    moves: impl Iterator<Item = (&'a Resource, &'a Allocation)> + Clone,
+) -> Result<Vec<bool>, Error> {
+    let by_host: Vec<bool> = moves.clone().map(|(it, _)| is_moved_by_host(it)).collect();
+    let of_host = moves.zip(&by_host).filter(|(_, is_by_host)| **is_by_host).map(|(it, _)| it);
+    HostCopies::prepare(allocator, false, of_host)?.run()?;
+    Ok(by_host)
+}
+
+/// Returns the commands that copy what the host has not, to the new handles.
+pub fn copies_of_others(
+    relocations: &[Relocation<'_>],
+    handles: &[ResourceHandle],
+    by_host: &[bool],
+) -> Vec<TransferCommand> {
+    let mut commands = Vec::new();
+    for ((it, handle), is_by_host) in relocations.iter().zip(handles).zip(by_host) {
+        if !is_by_host {
+            it.add_copies(*handle, &mut commands);
+        }
+    }
+    commands
 }
 
 /// The bytes of a buffer, mapped at its old place and its new one.

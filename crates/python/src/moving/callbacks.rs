@@ -1,16 +1,15 @@
 //! Telling listeners and the program what has moved.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
 
 use super::step::Moved;
 use crate::arguments::callback::{Callback, current};
+use crate::arguments::calls::Calls;
 use crate::lifetime::location::Location;
 use crate::lifetime::ownership::AllocatorState;
 use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind, Relocated};
 use crate::package::{LOCATION, MOVE};
-use crate::process::forks::in_one_process;
 
 /// A `Location` of Python.
 pub fn location<'py>(py: Python<'py>, it: &Location) -> PyResult<Bound<'py, PyAny>> {
@@ -41,41 +40,19 @@ pub fn call(py: Python<'_>, of_allocator: &Callback, moved: &[Moved]) {
 }
 
 fn try_call(py: Python<'_>, of_allocator: &Callback, moved: &[Moved]) -> PyResult<()> {
-    let of_allocator = current(py, of_allocator);
-    let mut all = Vec::new();
-    // By the identity of the callback: one that many resources have is called once.
-    let mut by_callback: Vec<(Bound<'_, PyAny>, Bound<'_, PyList>)> = Vec::new();
-    let places = PyDict::new(py);
+    let mut calls = Calls::new(py, current(py, of_allocator));
     for it in moved {
         // Without its object nobody can be interested.
         let Some(object) = ResourceObject::of_movable(py, &it.resource) else { continue };
         let callback = object.get().move_callback(py);
-        if callback.is_none() && of_allocator.is_none() {
+        if callback.is_none() && !calls.has_one_of_all() {
             continue;
         }
         let (before, after) = (location(py, &it.before)?, location(py, &it.after)?);
         let (old, new) = (it.before.handle.raw(), it.after.handle.raw());
         let told = MOVE.get(py)?.call1((object, old, new, before, after))?;
-        if let Some(callback) = callback {
-            let key = callback.as_ptr() as usize;
-            match places.get_item(key)? {
-                Some(place) => by_callback[place.extract::<usize>()?].1.append(&told)?,
-                None => {
-                    places.set_item(key, by_callback.len())?;
-                    by_callback.push((callback, PyList::new(py, [&told])?));
-                }
-            }
-        }
-        all.push(told);
+        calls.add(&told, callback)?;
     }
-    if let Some(callback) = of_allocator.filter(|_| !all.is_empty()) {
-        by_callback.push((callback, PyList::new(py, all)?));
-    }
-    for (callback, moves) in by_callback {
-        let called = in_one_process(py, || callback.call1((moves,)));
-        if let Err(error) = called.and_then(|it| it) {
-            error.write_unraisable(py, Some(&callback));
-        }
-    }
+    calls.make();
     Ok(())
 }

@@ -23,7 +23,7 @@ const POLLED: Duration = Duration::from_micros(100);
 
 /// Waits until a submission has ended, for a time in nanoseconds; returns whether it has, which it also has after an
 /// error. The caller does not hold the GIL.
-pub(super) fn has_ended(driver: &dyn Driver, submission: Submission, timeout_ns: u64) -> bool {
+fn has_ended(driver: &dyn Driver, submission: Submission, timeout_ns: u64) -> bool {
     let begun = Instant::now();
     while driver.is_done(submission) == Ok(false) {
         if begun.elapsed() >= POLLED {
@@ -33,6 +33,12 @@ pub(super) fn has_ended(driver: &dyn Driver, submission: Submission, timeout_ns:
     }
     // Tells an error from an end.
     driver.wait(submission, timeout_ns).unwrap_or(true)
+}
+
+/// Waits until a submission has ended. An error ends the wait, as nothing runs any more then. The caller does not hold
+/// the GIL.
+pub(super) fn wait(driver: &dyn Driver, submission: Submission) {
+    while !has_ended(driver, submission, u64::MAX) {}
 }
 
 /// What a resource has left at its old place.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use ash::vk;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::Move;
 use vkmem_engine::lock::{Mutex, rank};
@@ -164,6 +165,21 @@ impl DefragmentationMove {
     }
 }
 
+/// Reads the keywords of a function with `take`, which returns false for one that it does not know.
+fn read_keywords(
+    function: &str,
+    keywords: Option<&Bound<'_, PyDict>>,
+    mut take: impl FnMut(&str, &Bound<'_, PyAny>) -> PyResult<bool>,
+) -> PyResult<()> {
+    for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
+        let key: String = key.extract()?;
+        if !take(&key, &value)? {
+            return Err(unexpected_keyword(value.py(), function, &key));
+        }
+    }
+    Ok(())
+}
+
 #[pymethods]
 impl DefragmentationMove {
     /// The `Buffer`, `Image` or `Allocation` that moves.
@@ -251,7 +267,7 @@ impl DefragmentationDestination {
         py: Python<'_>,
         size: Option<&Bound<'_, PyAny>>,
         buffer_usage: Option<&Bound<'_, PyAny>>,
-        keywords: Option<&Bound<'_, pyo3::types::PyDict>>,
+        keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         let of = self.of.get();
         let resource = &of.object.get().resource;
@@ -265,12 +281,7 @@ impl DefragmentationDestination {
             return of.create(py, &movable.kept);
         }
         let mut common = CommonKeywords::default();
-        for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
-            let key: String = key.extract()?;
-            if !common.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "destination.create_buffer", &key));
-            }
-        }
+        read_keywords("destination.create_buffer", keywords, |key, value| common.take(key, value))?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.
         let kept = unsafe { KeptBuffer::of(&built.info) };
@@ -286,7 +297,7 @@ impl DefragmentationDestination {
         format: Option<&Bound<'_, PyAny>>,
         extent: Option<&Bound<'_, PyAny>>,
         image_usage: Option<&Bound<'_, PyAny>>,
-        keywords: Option<&Bound<'_, pyo3::types::PyDict>>,
+        keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         let of = self.of.get();
         let resource = &of.object.get().resource;
@@ -300,12 +311,7 @@ impl DefragmentationDestination {
             return of.create(py, &movable.kept);
         }
         let mut image = ImageKeywords::default();
-        for (key, value) in keywords.into_iter().flat_map(|it| it.iter()) {
-            let key: String = key.extract()?;
-            if !image.take(&key, &value)? {
-                return Err(unexpected_keyword(py, "destination.create_image", &key));
-            }
-        }
+        read_keywords("destination.create_image", keywords, |key, value| image.take(key, value))?;
         let built: create_info::Built<vk::ImageCreateInfo<'static>> =
             create_info::image(py, [format, extent, image_usage], image)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.

@@ -11,9 +11,9 @@ use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{Allocation, AllocationId, Error, Room};
 use vkmem_vulkan::{Relocation, ResourceHandle, Submission, has_run};
 
-use super::by_host::{HostCopies, is_moved_by_host};
+use super::by_host::{copies_of_others, copy_by_host};
 use super::callbacks;
-use super::mover::{Mover, has_ended};
+use super::mover::{Mover, wait};
 use super::obstacle::Obstacle;
 use super::step::{Frozen, Moved, Planned, Step, freeze, relocation, swap};
 use crate::arguments::callback::Callback;
@@ -169,22 +169,16 @@ fn copy(
     // With the ids of the destinations, which are known since the commit.
     let destinations: Vec<Allocation> = room.moves().iter().map(|it| it.destination).collect();
     detach(py, || {
-        let by_host: Vec<bool> = planned.iter().map(|it| is_moved_by_host(&it.resource)).collect();
-        let of_host = planned.iter().zip(&destinations).zip(&by_host).filter(|(_, is)| **is);
-        let of_host = of_host.map(|((it, destination), _)| (&*it.resource, destination));
-        HostCopies::prepare(allocator, false, of_host)?.run()?;
-        let mut commands = Vec::new();
-        let of_device = relocations.iter().zip(handles).zip(&by_host).filter(|(_, is)| !**is);
-        for ((it, handle), _) in of_device {
-            it.add_copies(*handle, &mut commands);
-        }
+        let moves = planned.iter().map(|it| &*it.resource).zip(&destinations);
+        let by_host = copy_by_host(allocator, moves)?;
+        let commands = copies_of_others(relocations, handles, &by_host);
         if commands.is_empty() {
             return Ok(None);
         }
         let driver = allocator.device_allocator.driver();
         // SAFETY: nothing uses the resources, as they are closed, and both places stay until the submission has ended.
         let (submission, failure) = has_run(unsafe { driver.submit(&commands) })?;
-        while !has_ended(&**driver, submission, u64::MAX) {}
+        wait(&**driver, submission);
         Ok(failure.map(Error::from))
     })
 }

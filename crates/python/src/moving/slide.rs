@@ -19,7 +19,7 @@ use vkmem_vulkan::{
 };
 
 use super::by_host::{HostCopies, is_moved_by_host};
-use super::mover::{FreedCounts, Mover, has_ended};
+use super::mover::{FreedCounts, Mover, wait};
 use super::obstacle::Obstacle;
 use super::scratch::Scratch;
 use super::step::{Commit, Copied, Frozen, Planned, Step, freeze, relocation, swap};
@@ -300,6 +300,6 @@ fn copy_now(
     // SAFETY: nothing uses the resources, as they are closed, and all of it stays until the submission has ended.
     let (submission, failure) = has_run(unsafe { driver.submit(commands) })?;
     // An error says that nothing runs any more: the old place was overwritten, so the new one it is.
-    while !has_ended(&**driver, submission, u64::MAX) {}
+    wait(&**driver, submission);
     Ok(failure.map(Error::from))
 }

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use vkmem_engine::{Allocation, Error};
 use vkmem_vulkan::{Relocation, ResourceHandle, Submission, has_run, layout_after};
 
-use super::by_host::{HostCopies, is_moved_by_host};
-use super::mover::{FreedCounts, Left, Mover};
+use super::by_host::{copies_of_others, copy_by_host};
+use super::mover::{FreedCounts, Left, Mover, wait};
 use super::obstacle::Obstacle;
 use crate::errors::to_py;
 use crate::interpreter::detach;
@@ -163,8 +163,7 @@ pub fn run(
 /// Waits for copies that are not wanted any more, and destroys the handles that they write to.
 fn undo(allocator: &AllocatorState, submission: Submission, handles: &[ResourceHandle]) {
     let allocator = &allocator.device_allocator;
-    // An error says that nothing runs any more.
-    while !allocator.driver().wait(submission, u64::MAX).unwrap_or(true) {}
+    wait(&**allocator.driver(), submission);
     // SAFETY: created for this step, and the copies have ended.
     unsafe { allocator.destroy_handles(handles) };
 }
@@ -211,18 +210,11 @@ fn create_and_copy(allocator: &AllocatorState, ready: &[Planned]) -> Result<Copi
 fn create_and_submit(allocator: &AllocatorState, ready: &[Planned]) -> Result<Copied, Error> {
     let relocations: Vec<Relocation<'_>> = ready.iter().filter_map(relocation).collect();
     let device_allocator = &allocator.device_allocator;
-    let by_host: Vec<bool> = ready.iter().map(|it| is_moved_by_host(&it.resource)).collect();
-    let of_host = ready.iter().zip(&by_host).filter(|(_, by_host)| **by_host);
-    let of_host = of_host.map(|(it, _)| (&*it.resource, &it.destination));
-    HostCopies::prepare(allocator, false, of_host)?.run()?;
+    let moves = ready.iter().map(|it| (&*it.resource, &it.destination));
+    let by_host = copy_by_host(allocator, moves)?;
     // SAFETY: the destinations were allocated for this, and nothing else knows them.
     let handles = unsafe { device_allocator.recreate(&relocations)? };
-    let mut commands = Vec::new();
-    for ((relocation, handle), _) in
-        relocations.iter().zip(&handles).zip(&by_host).filter(|(_, by_host)| !**by_host)
-    {
-        relocation.add_copies(*handle, &mut commands);
-    }
+    let commands = copies_of_others(&relocations, &handles, &by_host);
     if commands.is_empty() {
         return Ok(Copied { handles, submission: Submission::NONE, failure: None });
     }

@@ -1,8 +1,7 @@
 //! What a resource tells about its loss, and which of those that are created may be lost.
 
 use pyo3::prelude::*;
-use pyo3::types::PyWeakrefMethods;
-use pyo3::types::PyWeakrefReference;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use vkmem_engine::AllocationCreateFlags;
 use vkmem_engine::words::with_article;
 

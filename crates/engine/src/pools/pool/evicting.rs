@@ -11,16 +11,6 @@ use crate::pools::memory_object::{MemoryObject, Release};
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 use crate::suballocator::{RegionRequest, RegionTag};
 
-/// What a request needs of the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NewMemory {
-    /// A memory object of at least its size.
-    Possible,
-    /// None: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE` or `UPPER_ADDRESS`
-    /// is set. Only room in its own blocks helps.
-    Forbidden,
-}
-
 impl Pool {
     /// Returns the request for a region; `None` if it has to be dedicated.
     pub(crate) fn region_in_blocks(&self, request: &AllocationRequest) -> Option<RegionRequest> {
@@ -29,18 +19,16 @@ impl Pool {
         (!is_required && region.size <= self.sizes().preferred).then_some(region)
     }
 
-    /// Returns whether a memory object could be allocated for a request, once there is memory for it.
-    pub(crate) fn new_memory(&self, request: &AllocationRequest) -> NewMemory {
+    /// Returns whether a memory object may be allocated for a request, once there is memory for it. If not, only room
+    /// in the pool's own blocks helps: the pool allows no further block and no dedicated memory, or `NEVER_ALLOCATE`
+    /// or `UPPER_ADDRESS` is set.
+    pub(crate) fn may_allocate_memory(&self, request: &AllocationRequest) -> bool {
         // The upper end of a pool is that of its only block.
         let never =
             request.create_info.flags.intersects(Create::NEVER_ALLOCATE | Create::UPPER_ADDRESS);
         let blocks = self.arena.block_count();
         let is_full = self.rules.max_block_count != 0 && blocks >= self.rules.max_block_count;
-        if never || (is_full && !self.allows_dedicated()) {
-            NewMemory::Forbidden
-        } else {
-            NewMemory::Possible
-        }
+        !never && (!is_full || self.allows_dedicated())
     }
 
     /// Replaces regions by the place of a request, both or neither; see
