@@ -62,6 +62,7 @@ ROOMS: dict[str, list[str]] = {
         "observe",
         "arguments",
         "lifetime",
+        "debugging",
         "memory",
         "interop",
         "objects",

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod arguments;
+mod debugging;
 mod errors;
 mod interop;
 mod interpreter;
