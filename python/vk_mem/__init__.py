@@ -47,10 +47,12 @@ from vk_mem._vk_mem import (
     _look_up_names,
     list_physical_devices,
 )
+from vk_mem._records import AllocationRecord
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.errors import (
     CorruptionError,
+    CorruptionWarning,
     DeviceLostError,
     DumpError,
     FeatureNotPresentError,
@@ -112,6 +114,7 @@ __all__ = [
     "Allocation",
     "AllocationCreateFlags",
     "AllocationCreateInfo",
+    "AllocationRecord",
     "Allocator",
     "Buffer",
     "BufferCreateFlags",
@@ -120,6 +123,7 @@ __all__ = [
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
+    "CorruptionWarning",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",
