@@ -78,6 +78,7 @@ ROOMS: dict[str, list[str]] = {
         "_readable.py",
         "text.py",
         "flags",
+        "debugging",
         "_typing.py",
         "_keywords.py",
         "dump",

@@ -47,6 +47,7 @@ from vk_mem._vk_mem import (
     _look_up_names,
     list_physical_devices,
 )
+from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.errors import (
@@ -120,6 +121,7 @@ __all__ = [
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
+    "Debug",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",

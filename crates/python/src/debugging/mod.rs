@@ -1,5 +1,6 @@
 //! Faults of the program: memory is filled when it is created and freed, and what nobody may write is checked.
 
+pub mod read;
 pub mod settings;
 
 use std::sync::Arc;
