@@ -39,6 +39,7 @@ ROOMS: dict[str, list[str]] = {
         "device",
         "simulated",
         "allocator",
+        "debugging",
         "transfer",
         "lib.rs",
     ],

