@@ -80,6 +80,7 @@ ROOMS: dict[str, list[str]] = {
         "_readable.py",
         "text.py",
         "flags",
+        "debugging",
         "_typing.py",
         "_keywords.py",
         "dump",

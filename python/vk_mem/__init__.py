@@ -48,6 +48,7 @@ from vk_mem._vk_mem import (
     list_physical_devices,
 )
 from vk_mem._records import AllocationRecord
+from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.errors import (
@@ -124,6 +125,7 @@ __all__ = [
     "BufferUsage",
     "CorruptionError",
     "CorruptionWarning",
+    "Debug",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",

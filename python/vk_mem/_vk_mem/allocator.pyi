@@ -40,6 +40,7 @@ from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.statistics import HeapBudget, TotalStatistics
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.transfer import Transfers
+from vk_mem.debugging.options import Debug
 from vk_mem.dump import Dump
 from vk_mem.errors import VkMemError
 from vk_mem.memory.buffer_range import BufferRange
@@ -79,7 +80,10 @@ class Allocator:
         defragment_when_full: bool = False,
         frames_in_use: int | None = None,
         evict_over_budget: bool = False,
+        debug: Debug | None = None,
     ) -> Self: ...
+    @property
+    def debug(self) -> Debug | None: ...
     @property
     def strict_host_access(self) -> bool: ...
     @property

@@ -41,6 +41,8 @@ use vkmem_vulkan::DeviceAllocator;
 use crate::arguments::callback::exchange;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
+use crate::debugging::settings::DebugSettings;
+use crate::debugging::{self, read};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
@@ -106,6 +108,10 @@ const MOST_HEAPS: usize = 16;
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
 /// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
+/// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the
+/// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame`: the keywords
+/// of `Debug`, separated by commas, or `all`. `debug=Debug()` switches all off, whatever the environment says.
+///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Allocator {
@@ -115,6 +121,8 @@ pub struct Allocator {
     steps: Steps,
     /// Whether the beginning of a frame loses resources where a heap is over its budget.
     evicts_over_budget: bool,
+    /// What it does to find faults of the program.
+    debug: DebugSettings,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -274,7 +282,7 @@ impl Allocator {
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
         strict_host_access = None, auto_defragment = None, defragment_when_full = false,
-        frames_in_use = None, evict_over_budget = false
+        frames_in_use = None, evict_over_budget = false, debug = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -293,6 +301,7 @@ impl Allocator {
         defragment_when_full: bool,
         frames_in_use: Option<&Bound<'_, PyAny>>,
         evict_over_budget: bool,
+        debug: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -312,7 +321,9 @@ impl Allocator {
             size.map(|size| unsigned(size, name)).transpose()
         };
         let small_heap = preferred_small_heap_block_size;
+        let debug = read::debug_of_allocator(py, debug)?;
         let options = AllocatorOptions {
+            debug: debug.engine_options(),
             preferred_block_size: block_size(preferred_block_size, "preferred_block_size")?,
             preferred_small_heap_block_size: block_size(
                 small_heap,
@@ -334,9 +345,16 @@ impl Allocator {
             ..AllocatorOptions::default()
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
-        let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
+        let strict = match strict_host_access {
+            Some(strict) => strict,
+            None => debug.strict_host_access || options::strict_of_environment(py)?,
+        };
         let auto = auto_defragment.map_or(Ok(None), Policy::read)?;
         let core = device.get().core.clone();
+        if debug.poison_unmapped && core.driver.handles().device != 0 {
+            let why = "poison_unmapped is for simulated devices: leave it out for a real one";
+            return Err(invalid(py, why));
+        }
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
         let frames = [frames_in_flight, options.frames_in_use];
@@ -350,12 +368,16 @@ impl Allocator {
         if defragment_when_full {
             state.room_maker.get_or_init(|| handlers.rooms.clone());
         }
+        if debug.watches_memory() {
+            debugging::begin(&state, debug);
+        }
         Ok(Self {
             state,
             device: device.clone().unbind(),
             handlers,
             steps: Steps::new(auto, defragment_when_full),
             evicts_over_budget: evict_over_budget,
+            debug,
         })
     }
 
@@ -373,6 +395,15 @@ impl Allocator {
     fn strict_host_access(&self, py: Python<'_>) -> PyResult<bool> {
         let _inside = self.state.enter(py)?;
         Ok(self.state.strict_host_access)
+    }
+
+    /// What it does to find faults of the program: the `Debug` of `debug=`, or what `VK_MEM_DEBUG` says; None if
+    /// all of that is off.
+    #[getter]
+    fn debug<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let _inside = self.state.enter(py)?;
+        let is_on = self.debug != DebugSettings::default();
+        is_on.then(|| read::debug_object(py, &self.debug)).transpose()
     }
 
     /// The device that it allocates from.

@@ -3,9 +3,10 @@
 mod debugger;
 mod listener;
 mod raising;
+pub mod read;
 mod records;
 mod report;
-pub(crate) mod settings;
+pub mod settings;
 mod state;
 mod text;
 

@@ -2,6 +2,7 @@ from types import TracebackType
 from typing import Self, final
 
 from vk_mem._vk_mem.objects.statistics import Statistics
+from vk_mem.debugging.options import Debug
 
 @final
 class Pool:
@@ -17,6 +18,8 @@ class Pool:
     def block_size(self) -> int | None: ...
     @property
     def frames_in_use(self) -> int: ...
+    @property
+    def debug(self) -> Debug | None: ...
     @property
     def closed(self) -> bool: ...
     def statistics(self) -> Statistics: ...
