@@ -311,9 +311,10 @@ impl DebugState {
         let engine = allocator.engine();
         let mut party = party(id, self.records.lock().get(id));
         party.name = engine.name(party.id).ok().flatten();
-        let margins = engine.guarded_ranges_of(id, false);
-        let front = margins.as_ref().ok().and_then(|it| it.ranges.first());
-        party.offset = front.map(|it| it.offset + it.size);
+        if let Ok(there) = engine.hold_memory_of(id) {
+            party.offset = Some(there.offset);
+            party.size = Some(there.size);
+        }
         party
     }
 }
