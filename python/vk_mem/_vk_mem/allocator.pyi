@@ -42,7 +42,7 @@ from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.debugging.options import Debug
 from vk_mem.dump import Dump
-from vk_mem.errors import VkMemError
+from vk_mem.errors import CorruptionError, VkMemError
 from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.defragmentation import (
     DefragmentationPolicy,
