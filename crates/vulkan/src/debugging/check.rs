@@ -22,6 +22,7 @@ const STEP: u64 = 16 << 10;
 pub(super) struct Check<'a> {
     allocator: &'a DeviceAllocator,
     key: u64,
+    by_device: bool,
     reader: DeviceReader<'a>,
     outcome: Checked,
 }
@@ -34,9 +35,9 @@ pub(super) struct Span {
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(allocator: &'a DeviceAllocator, key: u64) -> Self {
+    pub(super) fn new(allocator: &'a DeviceAllocator, key: u64, by_device: bool) -> Self {
         let reader = DeviceReader::new(allocator.driver().as_ref());
-        Self { allocator, key, reader, outcome: Checked::default() }
+        Self { allocator, key, by_device, reader, outcome: Checked::default() }
     }
 
     /// Checks ranges of a memory object, by ascending offset.
@@ -65,7 +66,8 @@ impl<'a> Check<'a> {
         }
         let info = self.allocator.driver().info();
         let index = memory.memory_type_index();
-        let is_visible = info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE);
+        let is_visible =
+            !self.by_device && info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE);
         let before = self.outcome.findings.len();
         let mut unchecked = None;
         if is_visible {

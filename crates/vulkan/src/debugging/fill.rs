@@ -23,6 +23,8 @@ pub(super) struct Order {
     pub(super) fill: Option<u8>,
     /// The key of the pattern that margins are filled with.
     pub(super) margins: Option<u64>,
+    /// Whether the device writes what the host could write, too.
+    pub(super) by_device: bool,
 }
 
 /// What of one target is to be written.
@@ -73,7 +75,7 @@ pub(super) unsafe fn write(
             continue;
         }
         let job = Job { place, contents, margins };
-        if !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
+        if order.by_device || !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
             by_device.push((target, job));
             continue;
         }

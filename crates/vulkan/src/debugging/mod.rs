@@ -31,12 +31,20 @@ pub type FreedContents<'a> = &'a dyn Fn(AllocationId) -> Option<u8>;
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryDebugger {
     key: u64,
+    by_device: bool,
 }
 
 impl MemoryDebugger {
     /// Creates the debugger of an allocator; margins hold the [`Pattern`](vkmem_engine::Pattern) of this key.
     pub fn new(key: u64) -> Self {
-        Self { key }
+        Self { key, by_device: false }
+    }
+
+    /// Lets the device read and write all memory, also what can be mapped: for tests of that on devices all of whose
+    /// memory can be mapped.
+    #[must_use]
+    pub fn by_device(self) -> Self {
+        Self { by_device: true, ..self }
     }
 
     /// Fills the contents of new resources with a byte, if there is one, and writes the pattern into their margins,
@@ -56,7 +64,7 @@ impl MemoryDebugger {
         fill: Option<u8>,
     ) -> Result<Vec<LeftOut>, Error> {
         // SAFETY: the caller guarantees the targets.
-        unsafe { write(allocator, targets, Order { fill, margins: Some(self.key) }) }
+        unsafe { self.write(allocator, targets, fill, Some(self.key)) }
     }
 
     /// Fills the contents of resources that are about to be freed with a byte. Returns what was left out, and why:
@@ -74,7 +82,21 @@ impl MemoryDebugger {
         fill: u8,
     ) -> Result<Vec<LeftOut>, Error> {
         // SAFETY: the caller guarantees the targets.
-        unsafe { write(allocator, targets, Order { fill: Some(fill), margins: None }) }
+        unsafe { self.write(allocator, targets, Some(fill), None) }
+    }
+
+    /// # Safety
+    /// As for [`prepare`](Self::prepare).
+    unsafe fn write(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: Option<u8>,
+        margins: Option<u64>,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let order = Order { fill, margins, by_device: self.by_device };
+        // SAFETY: the caller guarantees the targets.
+        unsafe { write(allocator, targets, order) }
     }
 
     /// Checks the margins of some allocations, without looking up their neighbours.
@@ -94,7 +116,7 @@ impl MemoryDebugger {
             }
         }
         places.sort_by_key(|it| (it.memory.handle().0, it.offset));
-        let mut check = Check::new(allocator, self.key);
+        let mut check = Check::new(allocator, self.key, self.by_device);
         for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let ranges: Vec<GuardedRange> = group
                 .iter()
@@ -117,7 +139,7 @@ impl MemoryDebugger {
         pool: Option<PoolId>,
         freed: FreedContents<'_>,
     ) -> Result<Checked, Error> {
-        let mut check = Check::new(allocator, self.key);
+        let mut check = Check::new(allocator, self.key, self.by_device);
         for it in allocator.engine().guarded_ranges(memory_type_bits, pool, false)? {
             check.run(&it.memory, &it.ranges, freed)?;
         }
@@ -137,7 +159,7 @@ impl MemoryDebugger {
     ) -> Result<Checked, Error> {
         let mut items: Vec<&Quarantined> = items.iter().collect();
         items.sort_by_key(|it| (it.memory.handle().0, it.offset));
-        let mut check = Check::new(allocator, self.key);
+        let mut check = Check::new(allocator, self.key, self.by_device);
         for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let mut ranges = Vec::with_capacity(3 * group.len());
             for it in group {
