@@ -50,6 +50,7 @@ from vk_mem._vk_mem import (
 from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
+from vk_mem.dump.held import DebugStatistics
 from vk_mem.errors import (
     CorruptionError,
     DeviceLostError,
@@ -122,6 +123,7 @@ __all__ = [
     "BufferUsage",
     "CorruptionError",
     "Debug",
+    "DebugStatistics",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",
