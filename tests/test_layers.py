@@ -74,6 +74,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "python/vk_mem": [
         "_lazy.py",
+        "_records.py",
         "errors.py",
         "_no_copies.py",
         "_readable.py",

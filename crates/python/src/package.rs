@@ -60,6 +60,7 @@ impl Classes {
 pub static ERRORS: Classes = Classes::new("vk_mem.errors");
 pub static FLAGS: Classes = Classes::new("vk_mem.flags");
 
+pub static ALLOCATION_RECORD: Name = Name::new("vk_mem._records", "AllocationRecord");
 pub static CHAIN_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "chain_address");
 pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop.bindings", "device_arguments");
 pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "function_address");
@@ -115,7 +116,8 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 45] = [
+static NAMES: [&Name; 46] = [
+    &ALLOCATION_RECORD,
     &DEBUG,
     &DEBUG_OF_ENVIRONMENT,
     &REFUSE_ALL_BUT,

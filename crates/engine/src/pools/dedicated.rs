@@ -8,7 +8,7 @@ use crate::device::DedicatedTarget;
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::lock::{Mutex, rank};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::quarantine::{Entry, Quarantine, Quarantines};
 use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM, QuarantinedSnapshot};
@@ -43,6 +43,13 @@ pub(crate) struct HeldObject {
     pub offset: u64,
     margins: [u64; 2],
     is_filled: bool,
+}
+
+impl HeldObject {
+    /// Returns the bytes on either side of the allocation that hold the pattern, if its margins are so large.
+    pub fn margin(&self, bytes: u64) -> u64 {
+        if self.is_filled && self.margins != [0, 0] { bytes } else { 0 }
+    }
 }
 
 /// The dedicated allocations of one pool.
@@ -215,6 +222,18 @@ impl Dedicated {
         let (memory, lease) = (slot.memory.clone(), slot.lease.clone());
         let none = GuardedMemory::new(self.pool_key, memory, lease, Vec::new());
         Some(self.guards(key, slot).unwrap_or(none))
+    }
+
+    /// Returns where an allocation and its margins lie; `None` if the key is stale.
+    pub(crate) fn hold_memory_of(&self, key: SlotKey) -> Option<AllocationMemory> {
+        let inside = self.inside.lock();
+        let slot = inside.slots.get(key)?;
+        let memory = (slot.memory.clone(), slot.lease.clone());
+        let margin = if slot.margins == [0, 0] { 0 } else { self.margin };
+        let id = AllocationId::new(self.pool_key, true, key);
+        let margin = (margin, slot.is_filled && margin != 0);
+        let place = (slot.offset, slot.size);
+        Some(AllocationMemory::new(id, memory, place, margin))
     }
 
     /// Returns whether a freed allocation is in quarantine.

@@ -2,6 +2,7 @@
 
 mod alias;
 mod budget;
+mod corruption;
 pub mod create;
 mod defragment;
 mod dump;
@@ -178,12 +179,16 @@ impl Allocator {
         user_data: Option<Link<PyAny>>,
         object: T,
     ) -> PyResult<Py<T>> {
-        self.state.events.tell_created(py, std::slice::from_ref(&resource), |_| name);
+        let new = std::slice::from_ref(&resource);
+        let is_heard = self.state.events.tell_created(py, new, |_| name);
         if name.is_some() {
             let named = resource.set_name(name).or_raise(py);
             named.inspect_err(|_| resource.discard(py))?;
         }
         let made = python_object(py, resource, user_data, object)?;
+        if is_heard {
+            self.debug_new(py, std::iter::once(made.bind(py).as_any().clone()));
+        }
         self.handlers.call_pending(py, &self.state);
         Ok(made)
     }
@@ -251,6 +256,7 @@ impl Drop for Allocator {
         self.steps.give_up();
         self.state.stop_delivery();
         exchange(&self.state.on_lost, None);
+        exchange(&self.state.on_corruption, None);
     }
 }
 
@@ -455,7 +461,7 @@ impl Allocator {
         self.keep_budget(py);
         self.step_by_itself(py);
         self.handlers.call_pending(py, &self.state);
-        Ok(())
+        self.state.debugger().map_or(Ok(()), |it| it.begin_frame(py, &self.state))
     }
 
     /// Whether `close` was called.
@@ -472,7 +478,7 @@ impl Allocator {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let closed = close(py, &self.state)?;
         self.steps.give_up();
-        closed.warn(py)
+        closed.warn(py, &self.state)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -497,8 +503,10 @@ impl Allocator {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.device)?;
         self.state.device_memory.traverse(&visit)?;
-        if let Some(callback) = self.state.on_lost.try_lock() {
-            visit.call(&*callback)?;
+        for slot in [&self.state.on_lost, &self.state.on_corruption] {
+            if let Some(callback) = slot.try_lock() {
+                visit.call(&*callback)?;
+            }
         }
         self.handlers.traverse(&visit)
     }
@@ -506,6 +514,7 @@ impl Allocator {
     fn __clear__(&self) {
         self.state.device_memory.clear();
         exchange(&self.state.on_lost, None);
+        exchange(&self.state.on_corruption, None);
         self.handlers.clear();
     }
 

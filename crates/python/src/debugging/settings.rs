@@ -16,24 +16,23 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// Returns the 32-bit word that new memory is filled with.
-    pub fn of_new(self) -> u32 {
-        self.word(0xDC)
+    /// Returns the byte that new memory is filled with.
+    pub fn of_new(self) -> u8 {
+        self.byte(0xDC)
     }
 
-    /// Returns the 32-bit word that freed memory is filled with.
-    pub fn of_freed(self) -> u32 {
-        self.word(0xEF)
+    /// Returns the byte that freed memory is filled with.
+    pub fn of_freed(self) -> u8 {
+        self.byte(0xEF)
     }
 
-    fn word(self, pattern: u8) -> u32 {
-        let byte = match self {
+    fn byte(self, pattern: u8) -> u8 {
+        match self {
             Self::Pattern => pattern,
             Self::Zero => 0,
             Self::Nan => 0xFF,
             Self::Byte(byte) => byte,
-        };
-        u32::from_ne_bytes([byte; 4])
+        }
     }
 }
 

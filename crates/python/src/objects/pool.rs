@@ -232,6 +232,14 @@ impl Pool {
         Ok(count)
     }
 
+    /// Checks that nobody has written where nobody may in the pool (`vmaCheckPoolCorruption`): margins and memory in
+    /// quarantine. Returns the number of ranges that were checked; see `Allocator.check_corruption`.
+    fn check_corruption(&self, py: Python<'_>) -> PyResult<u64> {
+        self.rules(py)?;
+        let _inside = self.state.allocator.enter(py)?;
+        self.state.allocator.check_corruption(py, u32::MAX, Some(self.state.id))
+    }
+
     /// Frees all memory of the pool (`vmaDestroyPool`). Does nothing if it was closed before.
     ///
     /// Resources that are still live in it are released and listed in a `ResourceWarning`. Raises
@@ -277,7 +285,7 @@ impl Pool {
         destroyed.or_raise(py)?;
         state.allocator.events.tell(EventKind::DestroyPool, || Event::DestroyPool(state.id));
         state.allocator.pool_names.lock().remove(&state.id);
-        Closed { leaked, lost }.warn(py)
+        Closed { leaked, lost }.warn(py, &state.allocator)
     }
 
     fn __int__(&self) -> PyResult<u64> {

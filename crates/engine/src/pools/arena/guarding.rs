@@ -6,7 +6,7 @@ use crate::device::HostAddress;
 use crate::error::Error;
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::blocks::{Blocks, PlacedRegion};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::margin::Extent;
 use crate::suballocator::{BlockIndex, RegionInfo, RegionRequest, Suballocator};
 
@@ -75,6 +75,18 @@ impl Arena {
         let Some(guard) = &mut state.blocks.guard else { return Some(Ok(())) };
         let marked = guard.filled.mark(key);
         Some(marked.then_some(()).ok_or(Error::NoHostMemory("a margin")))
+    }
+
+    /// Returns where a region and its margins lie; `None` if the key is stale. O(1).
+    pub(crate) fn hold_memory_of(&self, key: SlotKey) -> Option<AllocationMemory> {
+        let state = self.state.lock();
+        let blocks = &state.blocks;
+        let info = blocks.suballocator.region(key)?;
+        let Extent { offset, size } =
+            blocks.payload(key, Extent { offset: info.offset, size: info.size });
+        let memory = (blocks.memory(info.block).clone(), blocks.lease(info.block));
+        let margin = (blocks.margin_of(key), blocks.is_filled(key));
+        Some(AllocationMemory::new(self.id_of(key), memory, (offset, size), margin))
     }
 
     /// Adds the ranges of each block that nobody may write to `found`, one lock for each block; returns false

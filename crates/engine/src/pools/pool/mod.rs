@@ -312,6 +312,9 @@ impl Pool {
         let [front, back] = self.dedicated_margins(request, import.is_some());
         // A resource to which memory is dedicated has all of it (VkMemoryDedicatedAllocateInfo).
         let dedicated = dedicated.filter(|_| [front, back] == [0, 0]);
+        // In quarantine the device reads the memory through another buffer.
+        let must_name = is_external || needs.requires_dedicated || !self.has_quarantine;
+        let dedicated = dedicated.filter(|_| must_name);
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         MemoryAllocateInfo {
