@@ -30,8 +30,8 @@ pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::host_image_copy::{HostCopyPerformance, HostImageCopy, HostRegion};
 pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
-    LayoutChange, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission, TransferCommand, first_texels,
-    has_run, layout_aspects,
+    ClearValue, LayoutChange, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission, TransferCommand,
+    first_texels, has_run, layout_aspects,
 };
 pub use driver::transfer_queue::{Sharing, TransferQueue};
 pub use driver::{disjoint, external, format, image_format, kept_info, texel};

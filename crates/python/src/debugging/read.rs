@@ -99,10 +99,7 @@ const MODES: [(&str, CheckMode); 3] =
     [("free", CheckMode::Free), ("frame", CheckMode::Frame), ("call", CheckMode::Call)];
 
 /// Returns settings as a `vk_mem.Debug`.
-pub fn debug_object<'py>(
-    py: Python<'py>,
-    settings: &DebugSettings,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn debug_object<'py>(py: Python<'py>, settings: &DebugSettings) -> PyResult<Bound<'py, PyAny>> {
     let given = PyDict::new(py);
     let fill = |contents: Option<Contents>| -> PyResult<Bound<'py, PyAny>> {
         Ok(match contents {

@@ -5,7 +5,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{AllocationId, Error, GuardedUse, MemoryHandle, PoolKey, Quarantined};
+use vkmem_engine::{AllocationId, Error, GuardedUse, PoolKey, Quarantined};
 use vkmem_vulkan::{FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger};
 
 use super::records::{Fault, FreedRecord, Moment, Record, Records};
@@ -311,9 +311,10 @@ impl DebugState {
         let engine = allocator.engine();
         let mut party = party(id, self.records.lock().get(id));
         party.name = engine.name(party.id).ok().flatten();
-        let margins = engine.guarded_ranges_of(id, false);
-        let front = margins.as_ref().ok().and_then(|it| it.ranges.first());
-        party.offset = front.map(|it| it.offset + it.size);
+        if let Ok(there) = engine.hold_memory_of(id) {
+            party.offset = Some(there.offset);
+            party.size = Some(there.size);
+        }
         party
     }
 }
@@ -353,8 +354,7 @@ fn unknown(finding: &Finding) -> Party {
 fn add_neighbours(allocator: &AllocatorState, finding: &mut Finding) {
     let Some(id) = finding.range.id else { return };
     let Ok(with) = allocator.engine().guarded_ranges_of(id, true) else { return };
-    let (is, memory): (GuardedUse, MemoryHandle) = (finding.range.is, with.memory());
-    if let Some(it) = with.ranges.iter().find(|it| it.is == is && memory == finding.memory) {
+    if let Some(it) = with.ranges.iter().find(|it| it.is == finding.range.is) {
         finding.range.neighbours = it.neighbours;
     }
 }

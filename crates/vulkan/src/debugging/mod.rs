@@ -4,13 +4,23 @@
 //! buffers that lie over the memory objects. Nothing is kept between two calls. Each call may wait for the device,
 //! so the caller holds no lock, and none of Python's.
 
+mod check;
+mod clear;
+mod contents;
+mod fill;
+mod fill_by_device;
 pub(crate) mod finding;
+mod read_by_device;
+mod scratch;
 pub(crate) mod target;
+mod windows;
 
-use vkmem_engine::{AllocationId, Error, PoolId, Quarantined};
+use vkmem_engine::{AllocationId, Error, GuardedRange, GuardedUse, PoolId, Quarantined};
 
 use crate::allocator::DeviceAllocator;
-use crate::debugging::finding::{Checked, Finding};
+use crate::debugging::check::Check;
+use crate::debugging::fill::{Order, write};
+use crate::debugging::finding::Checked;
 use crate::debugging::target::{FillTarget, LeftOut};
 
 /// Returns the byte that the contents of a freed allocation in quarantine were filled with; `None` if they were not,
@@ -45,8 +55,8 @@ impl MemoryDebugger {
         targets: &[FillTarget],
         fill: Option<u8>,
     ) -> Result<Vec<LeftOut>, Error> {
-        let _ = (self.key, allocator, targets, fill);
-        Ok(Vec::new())
+        // SAFETY: the caller guarantees the targets.
+        unsafe { write(allocator, targets, Order { fill, margins: Some(self.key) }) }
     }
 
     /// Fills the contents of resources that are about to be freed with a byte. Returns what was left out, and why:
@@ -63,8 +73,8 @@ impl MemoryDebugger {
         targets: &[FillTarget],
         fill: u8,
     ) -> Result<Vec<LeftOut>, Error> {
-        let _ = (allocator, targets, fill);
-        Ok(Vec::new())
+        // SAFETY: the caller guarantees the targets.
+        unsafe { write(allocator, targets, Order { fill: Some(fill), margins: None }) }
     }
 
     /// Checks the margins of some allocations, without looking up their neighbours.
@@ -76,8 +86,23 @@ impl MemoryDebugger {
         allocator: &DeviceAllocator,
         ids: &[AllocationId],
     ) -> Result<Checked, Error> {
-        let _ = (allocator, ids);
-        Ok(Checked::default())
+        let mut places = Vec::with_capacity(ids.len());
+        for id in ids {
+            let place = allocator.engine().hold_memory_of(*id)?;
+            if place.is_filled {
+                places.push(place);
+            }
+        }
+        places.sort_by_key(|it| (it.memory.handle().0, it.offset));
+        let mut check = Check::new(allocator, self.key);
+        for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
+            let ranges: Vec<GuardedRange> = group
+                .iter()
+                .flat_map(|it| margins(it.id, (it.offset, it.size), it.margin))
+                .collect();
+            check.run(&group[0].memory, &ranges, &|_| None)?;
+        }
+        Ok(check.finish())
     }
 
     /// Checks margins and quarantine of one pool, or of all pools of memory types. What the device has not finished
@@ -92,8 +117,11 @@ impl MemoryDebugger {
         pool: Option<PoolId>,
         freed: FreedContents<'_>,
     ) -> Result<Checked, Error> {
-        let _ = (allocator, memory_type_bits, pool, freed);
-        Ok(Checked::default())
+        let mut check = Check::new(allocator, self.key);
+        for it in allocator.engine().guarded_ranges(memory_type_bits, pool, false)? {
+            check.run(&it.memory, &it.ranges, freed)?;
+        }
+        Ok(check.finish())
     }
 
     /// Checks what leaves the quarantine, contents and margins; to be called by
@@ -106,8 +134,38 @@ impl MemoryDebugger {
         allocator: &DeviceAllocator,
         items: &[Quarantined],
         freed: FreedContents<'_>,
-    ) -> Result<Vec<Finding>, Error> {
-        let _ = (allocator, items, freed);
-        Ok(Vec::new())
+    ) -> Result<Checked, Error> {
+        let mut items: Vec<&Quarantined> = items.iter().collect();
+        items.sort_by_key(|it| (it.memory.handle().0, it.offset));
+        let mut check = Check::new(allocator, self.key);
+        for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
+            let mut ranges = Vec::with_capacity(3 * group.len());
+            for it in group {
+                let [front, back] = margins(it.id, (it.offset, it.size), it.margin);
+                let contents = GuardedRange {
+                    offset: it.offset,
+                    size: it.size,
+                    is: GuardedUse::Quarantined,
+                    token: it.token,
+                    ..front
+                };
+                ranges.extend([front, contents, back]);
+            }
+            check.run(&group[0].memory, &ranges, freed)?;
+        }
+        Ok(check.finish())
     }
+}
+
+/// Returns the margins of an allocation, without its neighbours.
+fn margins(id: AllocationId, (offset, size): (u64, u64), margin: u64) -> [GuardedRange; 2] {
+    let range = |offset, is| GuardedRange {
+        offset,
+        size: margin,
+        is,
+        id: Some(id),
+        token: 0,
+        neighbours: [None; 2],
+    };
+    [range(offset - margin, GuardedUse::FrontMargin), range(offset + size, GuardedUse::BackMargin)]
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::Call;
+use vkmem_engine::{Call, MemoryRange};
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
@@ -12,7 +12,7 @@ use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::{Access, find_hazard};
 use crate::simulated::resources::{Resource, Subresource};
 use crate::simulated::rules::ImageShape;
-use crate::simulated::work::{Direction, Piece, Plan, Work};
+use crate::simulated::work::{Direction, Piece, Plan, Row, Work};
 
 impl SimulatedDriver {
     /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
@@ -221,6 +221,9 @@ impl SimulatedDriver {
             TransferCommand::BlitImage { source, target, ref region, filter, .. } => {
                 self.plan_blit(source, target, region, filter)
             }
+            TransferCommand::ClearImage { image, value, ref layouts } => {
+                self.plan_clear(image, value, &layouts.range)
+            }
             TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {
                 Ok(Plan { work: Work::Nothing, accesses: Vec::new() })
             }
@@ -236,6 +239,11 @@ impl SimulatedDriver {
             Work::Copy(pieces) => {
                 for Piece { from, to, size } in pieces {
                     self.device.device_copy(from.0, from.1, to.0, to.1, *size);
+                }
+            }
+            Work::Clear(rows) => {
+                for Row { range: MemoryRange { memory, offset, size }, texel } in rows {
+                    self.device.device_fill(*memory, *offset, *size, texel);
                 }
             }
             Work::Blit(blits) => blits.iter().for_each(|blit| blit.run(&self.device)),

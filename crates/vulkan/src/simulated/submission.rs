@@ -112,6 +112,7 @@ impl SimulatedDriver {
                         uses.extend([(range(from), false), (range(to), true)]);
                     }
                 }
+                Work::Clear(rows) => uses.extend(rows.into_iter().map(|it| (it.range, true))),
                 Work::Blit(_) | Work::Nothing => {}
             }
         }
