@@ -116,12 +116,7 @@ impl DebugState {
             return;
         }
         match self.memory.check_some(&allocator.device_allocator, &ids) {
-            Ok(checked) => {
-                let neighbours = |it: &mut Finding| add_neighbours(allocator, it);
-                let mut findings = checked.findings;
-                findings.iter_mut().for_each(neighbours);
-                self.keep(allocator, findings);
-            }
+            Ok(checked) => self.keep(allocator, checked.findings),
             Err(error) => self.note_failure("margins of what was freed were not checked", &error),
         }
     }
@@ -129,6 +124,8 @@ impl DebugState {
     /// Keeps what was found for the call of this thread, but for what was told before.
     pub(super) fn keep(&self, allocator: &AllocatorState, findings: Vec<Finding>) {
         let me = thread::current().id();
+        let mut findings = findings;
+        findings.iter_mut().for_each(|it| add_neighbours(allocator, it));
         let reports = self.reports(allocator, findings);
         let mut records = self.records.lock();
         for report in reports {
@@ -248,7 +245,7 @@ impl DebugState {
     pub(super) fn look_at_leaving(&self, allocator: &AllocatorState, items: &[Quarantined]) {
         let contents = |id| self.contents(id);
         match self.memory.check_leaving(&allocator.device_allocator, items, &contents) {
-            Ok(findings) => self.keep(allocator, findings),
+            Ok(checked) => self.keep(allocator, checked.findings),
             Err(error) => {
                 self.note_failure("memory that left the quarantine was not checked", &error)
             }
@@ -350,11 +347,25 @@ fn unknown(finding: &Finding) -> Party {
     Party { offset: Some(finding.range.offset), ..party(id, None) }
 }
 
-/// Looks up the neighbours of what was found beside a live allocation.
+/// Looks up the neighbours of what was found, unless they are known.
 fn add_neighbours(allocator: &AllocatorState, finding: &mut Finding) {
     let Some(id) = finding.range.id else { return };
-    let Ok(with) = allocator.engine().guarded_ranges_of(id, true) else { return };
-    if let Some(it) = with.ranges.iter().find(|it| it.is == finding.range.is) {
+    if finding.range.neighbours != [None; 2] {
+        return;
+    }
+    let engine = allocator.engine();
+    let of_live = engine.guarded_ranges_of(id, true).map(|it| vec![it]);
+    // What is in quarantine is found by a walk only.
+    let all = of_live.or_else(|_| {
+        let pool = match id.pool_key() {
+            PoolKey::Custom(pool) => Some(pool),
+            PoolKey::Default(_) => None,
+        };
+        engine.guarded_ranges(1 << finding.memory_type_index, pool, false)
+    });
+    let all = all.unwrap_or_default();
+    let mut ranges = all.iter().flat_map(|it| &it.ranges);
+    if let Some(it) = ranges.find(|it| it.id == Some(id) && it.is == finding.range.is) {
         finding.range.neighbours = it.neighbours;
     }
 }
