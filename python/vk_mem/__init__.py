@@ -51,6 +51,7 @@ from vk_mem._records import AllocationRecord
 from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
+from vk_mem.dump.held import DebugStatistics
 from vk_mem.errors import (
     CorruptionError,
     CorruptionWarning,
@@ -126,6 +127,7 @@ __all__ = [
     "CorruptionError",
     "CorruptionWarning",
     "Debug",
+    "DebugStatistics",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",

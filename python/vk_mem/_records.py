@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vk_mem._vk_mem import Allocation, Buffer, Image
+    from vk_mem.memory.buffer_heap import BufferSlice
 
 __all__ = ["AllocationRecord"]
 
@@ -18,12 +19,13 @@ class AllocationRecord:
     """What `CorruptionError` says of an allocation: one that is live, or in quarantine."""
 
     kind: str
-    """`Buffer`, `Image` or `Allocation`; `Memory` for what the library itself has allocated."""
+    """`Buffer`, `Image`, `Allocation` or `BufferSlice`; `Memory` for what the library itself has
+    allocated."""
     name: str | None
     size: int | None
     """Size of its memory in bytes; None if it is not known."""
     offset: int | None
-    """Where it begins in its memory object, in bytes; None if it is not known."""
+    """Where it begins in its memory object, a slice in its buffer, in bytes; None if unknown."""
     frame: int | None
     """`current_frame_index` when it was created."""
     age: float | None
@@ -40,9 +42,9 @@ class AllocationRecord:
     _object: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
-    def allocation(self) -> Buffer | Image | Allocation | None:
-        """The `Buffer`, `Image` or `Allocation`; None if the object does not exist any more."""
-        found: Buffer | Image | Allocation | None = self._object() if self._object else None
+    def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
+        """The object; None if it does not exist any more."""
+        found: Buffer | Image | Allocation | BufferSlice | None = self._object() if self._object else None
         return found
 
     def __reduce__(self) -> tuple[type[AllocationRecord], tuple[object, ...]]:

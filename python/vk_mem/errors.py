@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vk_mem._records import AllocationRecord
     from vk_mem._vk_mem import Allocation, Buffer, Image
+    from vk_mem.memory.buffer_heap import BufferSlice
 
 __all__ = [
     "CorruptionError",
@@ -166,8 +167,8 @@ class CorruptionError(VkMemError):
         self.others = ()
 
     @property
-    def allocation(self) -> Buffer | Image | Allocation | None:
-        """The `Buffer`, `Image` or `Allocation`; None if the object does not exist any more."""
+    def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
+        """The `Buffer`, `Image`, `Allocation` or `BufferSlice`; None if the object does not exist any more."""
         return self.record.allocation if self.record else None
 
     @property

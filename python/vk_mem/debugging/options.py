@@ -22,7 +22,7 @@ LARGEST_GRANULARITY = 1 << 30
 LARGEST_NUMBER = (1 << 64) - 1
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Debug:
     """What an allocator, a pool, a virtual block or a buffer heap does to find a program's faults.
 

@@ -11,7 +11,7 @@ use crate::lock::{Mutex, rank};
 use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::quarantine::{Entry, Quarantine, Quarantines};
-use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM};
+use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM, QuarantinedSnapshot};
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
@@ -359,13 +359,10 @@ impl Dedicated {
         statistics
     }
 
-    /// Counts memory objects and allocations in quarantine. O(allocations in quarantine).
-    pub(crate) fn statistics_of_quarantine(&self) -> Statistics {
-        self.inside.lock().statistics_of_quarantine()
-    }
-
-    /// Copies all allocations, under one lock. O(slots).
-    pub(crate) fn copy_for_dump(&self) -> Result<Vec<DedicatedSnapshot>, Error> {
+    /// Copies all allocations and what is in quarantine, under one lock. O(*n* log *n*) for the latter.
+    pub(crate) fn copy_for_dump(
+        &self,
+    ) -> Result<(Vec<DedicatedSnapshot>, Vec<QuarantinedSnapshot>), Error> {
         let inside = self.inside.lock();
         let mut copied = Vec::new();
         copied.try_reserve_exact(inside.slots.len()).map_err(|_| NO_ROOM)?;
@@ -377,7 +374,18 @@ impl Dedicated {
             kind: slot.kind,
         };
         copied.extend(inside.slots.iter().map(copy));
-        Ok(copied)
+        let mut quarantined = Vec::new();
+        let held = inside.quarantine.as_ref().map_or(0, |it| it.held().0 as usize);
+        quarantined.try_reserve_exact(held).map_err(|_| NO_ROOM)?;
+        let entries = inside.quarantine.iter().flat_map(Quarantine::iter);
+        quarantined.extend(entries.map(|(_, entry)| QuarantinedSnapshot {
+            size: entry.size,
+            margins: entry.memory.margins,
+            memory_size: entry.memory.memory.size,
+        }));
+        drop(inside);
+        quarantined.sort_unstable();
+        Ok((copied, quarantined))
     }
 }
 

@@ -8,6 +8,7 @@ mod defragment;
 mod dump;
 mod flush;
 mod handlers;
+mod heap_margins;
 mod import;
 mod leaks;
 mod losses;

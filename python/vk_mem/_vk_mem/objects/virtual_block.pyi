@@ -6,6 +6,7 @@ from typing_extensions import Buffer as PythonBuffer
 
 from vk_mem._typing import Choice, SupportsArrayInterface
 from vk_mem._vk_mem.objects.statistics import Statistics
+from vk_mem.debugging.options import Debug
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 
 @final

@@ -500,6 +500,7 @@ impl Pool {
 
     /// Copies everything in it; the arena and the dedicated allocations each under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
+        let (dedicated, quarantined) = self.dedicated.copy_for_dump()?;
         Ok(PoolSnapshot {
             pool_key: self.pool_key,
             memory_type_index: self.rules.memory_type_index,
@@ -507,8 +508,8 @@ impl Pool {
             algorithm: self.rules.algorithm,
             ignores_granularity: self.rules.ignore_buffer_image_granularity,
             blocks: self.arena.copy_for_dump()?,
-            dedicated: self.dedicated.copy_for_dump()?,
-            quarantined: self.dedicated.statistics_of_quarantine(),
+            dedicated,
+            quarantined,
         })
     }
 
