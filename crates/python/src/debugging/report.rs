@@ -51,13 +51,14 @@ pub struct Report {
 }
 
 impl Party {
-    /// Returns class, name and size: `Buffer 'a' (256 bytes)`.
-    fn describe(&self) -> String {
+    /// Returns class, name and size: `Buffer 'a' (256 bytes)`, with more in the brackets.
+    fn describe(&self, more: Option<String>) -> String {
         let name = self.name.as_deref().map_or(String::new(), quoted);
-        match self.buffer_size.or(self.size) {
-            Some(size) => format!("{}{name} ({})", self.class, bytes(size)),
-            None => format!("{}{name}", self.class),
-        }
+        let size = self.buffer_size.or(self.size).map(|size| bytes(size).to_string());
+        let inside: Vec<String> = size.into_iter().chain(more).collect();
+        let inside =
+            if inside.is_empty() { String::new() } else { format!(" ({})", inside.join(", ")) };
+        format!("{}{name}{inside}", self.class)
     }
 
     /// Returns the record of Python.
@@ -119,8 +120,8 @@ impl Report {
     fn headline(&self) -> String {
         let (finding, offset) = (&self.finding, self.offset());
         let found = &finding.difference;
-        let what =
-            format!("{} (memory type {})", self.subject.describe(), finding.memory_type_index);
+        let memory_type = format!("memory type {}", finding.memory_type_index);
+        let what = self.subject.describe(Some(memory_type));
         let was = if found.count == 1 { "was" } else { "were" };
         let run = match found.length {
             1 => String::new(),
@@ -135,12 +136,15 @@ impl Report {
             ),
             GuardedUse::BackMargin => {
                 let end = self.subject.buffer_size.or(self.subject.size).unwrap_or(0);
+                let past = match offset.unsigned_abs().saturating_sub(end) {
+                    0 => "right behind its end".into(),
+                    past => format!("{} past its end", bytes(past)),
+                };
                 format!(
                     "{what}: {} of the {} behind it {was} overwritten, the first one at offset \
-                     {offset}, {} past its end{run}",
+                     {offset}, {past}{run}",
                     found.count,
                     bytes(finding.range.size),
-                    bytes(offset.unsigned_abs().saturating_sub(end)),
                 )
             }
             GuardedUse::Quarantined | GuardedUse::Unused => format!(
@@ -197,7 +201,7 @@ impl Report {
             let made =
                 it.made.as_ref().map_or(String::new(), |it| format!(", {}", moment("created", it)));
             let distance = distance.unwrap_or_default();
-            lines.push(format!("  {place}: {}{distance}{made}", it.describe()));
+            lines.push(format!("  {place}: {}{distance}{made}", it.describe(None)));
         }
         if !sites.is_tracking() {
             lines.push(
