@@ -148,8 +148,10 @@ impl Debugger for AllocatorDebugger {
                 }
             }
         }
-        let checks_calls = state.checks_calls.load(Ordering::Relaxed);
-        made.iter().filter(|_| checks_calls).for_each(|it| it.resource.pins.watch(py));
+        if state.checks_calls.load(Ordering::Relaxed) {
+            allocator.pins.watch(py);
+            made.iter().for_each(|it| it.resource.pins.watch(py));
+        }
         let pins: Vec<&ResourceRef> = pinned.into_iter().filter(|it| it.pins.add(py)).collect();
         if !fills.is_empty() {
             detach(py, || self.prepare(allocator, &fills));
