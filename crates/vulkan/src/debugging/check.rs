@@ -2,6 +2,7 @@
 //! sees of memory that is not coherent, or cannot be mapped, through a copy.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use vkmem_engine::{
     Error, GuardedRange, GuardedUse, MappedMemory, MemoryAccess, MemoryPropertyFlags, MemoryRange,
@@ -11,12 +12,15 @@ use vkmem_engine::{
 use crate::allocator::DeviceAllocator;
 use crate::debugging::FreedContents;
 use crate::debugging::contents::{Comparison, Expected};
-use crate::debugging::finding::{Checked, Finding, Unchecked};
+use crate::debugging::finding::{Checked, Finding};
 use crate::debugging::read_by_device::DeviceReader;
 use crate::driver::contract::Driver;
+use crate::host::cache_hints::prefetch_line;
 
 /// Bytes of mapped memory that are copied and compared at a time.
-const STEP: u64 = 16 << 10;
+const STEP: usize = 512;
+/// How many ranges before its own turn the memory of one is prefetched.
+const AHEAD: usize = 8;
 
 /// A check of the memory of one allocator.
 pub(super) struct Check<'a> {
@@ -25,13 +29,6 @@ pub(super) struct Check<'a> {
     by_device: bool,
     reader: DeviceReader<'a>,
     outcome: Checked,
-}
-
-/// A range with what it has to hold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) range: GuardedRange,
-    pub(super) expected: Expected,
 }
 
 impl<'a> Check<'a> {
@@ -52,76 +49,90 @@ impl<'a> Check<'a> {
     ) -> Result<(), Error> {
         let pattern = Pattern::new(self.key, memory.handle());
         let expected = |range: &GuardedRange| match range.is {
+            _ if range.size == 0 => None,
             GuardedUse::FrontMargin | GuardedUse::BackMargin => Some(Expected::Pattern(pattern)),
             GuardedUse::Quarantined => freed(range.id?).map(Expected::Byte),
             GuardedUse::Unused => None,
         };
-        let spans: Vec<Span> = ranges
-            .iter()
-            .filter(|range| range.size > 0)
-            .filter_map(|range| Some(Span { range: *range, expected: expected(range)? }))
-            .collect();
-        if spans.is_empty() {
-            return Ok(());
-        }
         let info = self.allocator.driver().info();
         let index = memory.memory_type_index();
         let is_visible =
             !self.by_device && info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE);
         let before = self.outcome.findings.len();
-        let mut unchecked = None;
+        let mut checked = 0;
         if is_visible {
-            self.compare_mapped(memory, &spans)?;
+            checked = self.compare_mapped(memory, ranges, expected)?;
         }
         if !is_visible || info.is_non_coherent(index) {
-            let rest = self.untold(before, &spans);
+            let told = self.told(before);
+            let untold =
+                |range: &GuardedRange| expected(range).filter(|_| !told.contains(&range.offset));
+            let pairs = ranges.iter().filter_map(|it| Some((it, untold(it)?)));
             let found = &mut self.outcome.findings;
-            unchecked = self.reader.compare(memory, &rest, |span, differs| {
-                found.extend(finding(memory, span, differs));
+            let (read, unchecked) = self.reader.compare(memory, pairs, |range, comparison| {
+                found.extend(finding(memory, range, comparison));
             })?;
-            if is_visible && unchecked.take().is_some() {
-                let rest = self.untold(before, &spans);
-                self.invalidate(memory, &rest)?;
-                self.compare_mapped(memory, &rest)?;
+            if !is_visible {
+                checked = read;
+                self.outcome.unchecked.extend(unchecked);
+            } else if unchecked.is_some() {
+                let told = self.told(before);
+                let untold = |range: &GuardedRange| {
+                    expected(range).filter(|_| !told.contains(&range.offset))
+                };
+                let pairs = ranges.iter().filter_map(|it| Some((it, untold(it)?)));
+                self.invalidate(memory, pairs)?;
+                self.compare_mapped(memory, ranges, untold)?;
             }
         }
-        let count = spans.len() as u64;
-        let missed = unchecked.map_or(0, |it: Unchecked| it.ranges);
-        self.outcome.unchecked.extend(unchecked);
-        self.outcome.ranges += count - missed;
-        if missed < count {
+        self.outcome.ranges += checked;
+        if checked > 0 {
             self.outcome.memory_type_bits |= 1 << index;
         }
         Ok(())
     }
 
-    /// Returns the spans that are not among the findings from a number on.
-    fn untold(&self, from: usize, spans: &[Span]) -> Vec<Span> {
-        let told: HashSet<u64> =
-            self.outcome.findings[from..].iter().map(|it| it.range.offset).collect();
-        spans.iter().filter(|it| !told.contains(&it.range.offset)).copied().collect()
+    /// Returns the offsets of the ranges of the findings from a number on.
+    fn told(&self, from: usize) -> HashSet<u64> {
+        self.outcome.findings[from..].iter().map(|it| it.range.offset).collect()
     }
 
-    /// Compares the host's view of memory.
-    fn compare_mapped(&mut self, memory: &MemoryAccess, spans: &[Span]) -> Result<(), Error> {
+    /// Compares the host's view of those ranges of which `expected` knows what they hold; returns their number.
+    fn compare_mapped(
+        &mut self,
+        memory: &MemoryAccess,
+        ranges: &[GuardedRange],
+        expected: impl Fn(&GuardedRange) -> Option<Expected>,
+    ) -> Result<u64, Error> {
         let mapped = memory.map()?;
-        let driver = self.allocator.driver().as_ref();
-        tell_host_reads(driver, memory, spans);
-        let mut buffer = vec![0; STEP as usize];
-        for span in spans {
-            let differs = compare_mapped(&mapped, span, &mut buffer);
-            self.outcome.findings.extend(finding(memory, span, differs));
+        let mut told = HostReads { driver: self.allocator.driver().as_ref(), memory, told: 0..0 };
+        let mut count = 0;
+        for (at, range) in ranges.iter().enumerate() {
+            // Margins are far apart, so each of them is in another page.
+            if let Some(later) = ranges.get(at + AHEAD) {
+                prefetch_line(mapped.address.at(later.offset).0.get() as u64);
+            }
+            let Some(expected) = expected(range) else { continue };
+            count += 1;
+            told.add(range);
+            let comparison = compare_mapped(&mapped, range, expected);
+            self.outcome.findings.extend(finding(memory, range, comparison));
         }
-        Ok(())
+        told.finish();
+        Ok(count)
     }
 
     /// Makes what the device wrote visible to the host, except in atoms that are shared with a live allocation, where
     /// the host may have written what it has not flushed yet.
-    fn invalidate(&self, memory: &MemoryAccess, spans: &[Span]) -> Result<(), Error> {
+    fn invalidate<'r>(
+        &self,
+        memory: &MemoryAccess,
+        ranges: impl Iterator<Item = (&'r GuardedRange, Expected)>,
+    ) -> Result<(), Error> {
         let engine = self.allocator.engine();
         let Some(atom) = engine.atom_size(memory.memory_type_index()) else { return Ok(()) };
         let ranges: Vec<MemoryRange> =
-            spans.iter().filter_map(|span| own_atoms(memory, &span.range, atom)).collect();
+            ranges.filter_map(|(range, _)| own_atoms(memory, range, atom)).collect();
         if ranges.is_empty() {
             return Ok(());
         }
@@ -155,37 +166,54 @@ fn own_atoms(memory: &MemoryAccess, range: &GuardedRange, atom: u64) -> Option<M
 }
 
 /// Tells a simulated device which memory the host reads, neighbours together.
-fn tell_host_reads(driver: &dyn Driver, memory: &MemoryAccess, spans: &[Span]) {
-    let end = |range: &GuardedRange| range.offset + range.size;
-    for group in spans.chunk_by(|one, other| end(&one.range) == other.range.offset) {
-        let (first, last) = (&group[0].range, &group[group.len() - 1].range);
-        let (offset, size) = (first.offset, end(last) - first.offset);
-        driver.host_access(MemoryRange { memory: memory.handle(), offset, size }, false);
+struct HostReads<'a> {
+    driver: &'a dyn Driver,
+    memory: &'a MemoryAccess,
+    told: Range<u64>,
+}
+
+impl HostReads<'_> {
+    fn add(&mut self, range: &GuardedRange) {
+        if range.offset != self.told.end {
+            self.finish();
+            self.told.start = range.offset;
+        }
+        self.told.end = range.offset + range.size;
+    }
+
+    fn finish(&self) {
+        let Range { start, end } = self.told;
+        if start < end {
+            let range =
+                MemoryRange { memory: self.memory.handle(), offset: start, size: end - start };
+            self.driver.host_access(range, false);
+        }
     }
 }
 
 /// Compares one range. Others may write it meanwhile, so its bytes are copied before they are looked at.
-fn compare_mapped(mapped: &MappedMemory, span: &Span, buffer: &mut [u8]) -> Comparison {
-    let GuardedRange { offset, size, .. } = span.range;
-    let mut comparison = Comparison::new(span.expected);
+fn compare_mapped(mapped: &MappedMemory, range: &GuardedRange, expected: Expected) -> Comparison {
+    let mut comparison = Comparison::new(expected);
+    let mut buffer = [0; STEP];
     let mut done = 0;
-    while done < size {
-        let (at, step) = (offset + done, STEP.min(size - done));
+    while done < range.size {
+        let at = range.offset + done;
+        let step = (range.size - done).min(STEP as u64) as usize;
         let from = std::ptr::with_exposed_provenance::<u8>(mapped.address.at(at).0.get());
-        let part = &mut buffer[..step as usize];
+        let part = &mut buffer[..step];
         // SAFETY: inside of the mapped memory object, which stays mapped; the bytes may be written meanwhile by
         // what this is to find, and each of them has some value.
-        unsafe { std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), part.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), step) };
         comparison.add(at, part);
-        done += step;
+        done += step as u64;
     }
     comparison
 }
 
-fn finding(memory: &MemoryAccess, span: &Span, comparison: Comparison) -> Option<Finding> {
+fn finding(memory: &MemoryAccess, range: &GuardedRange, comparison: Comparison) -> Option<Finding> {
     let (difference, found, expected) = comparison.finish()?;
     Some(Finding {
-        range: span.range,
+        range: *range,
         memory: memory.handle(),
         memory_type_index: memory.memory_type_index(),
         difference,

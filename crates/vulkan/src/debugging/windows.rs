@@ -107,7 +107,7 @@ impl<'a> Windows<'a> {
     }
 
     /// Returns the parts of a range that lie under one buffer each, by ascending offset.
-    pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> {
+    pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> + Clone {
         let first = self.windows.partition_point(|it| it.start + it.size <= range.start);
         let windows = self.windows[first..].iter();
         windows.take_while(move |it| it.start < range.end).map(move |it| {
