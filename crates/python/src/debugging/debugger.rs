@@ -60,6 +60,30 @@ impl AllocatorDebugger {
         self.0.add_pool(pool_key, settings);
     }
 
+    /// Writes the margins of resources that have moved: their contents are there, or on their way. In memory that the
+    /// host flushes in atoms, which may hold contents as well, the device writes them.
+    fn guard_moved(&self, allocator: &AllocatorState, targets: &[FillTarget]) {
+        let state = &self.0;
+        let engine = allocator.engine();
+        let has_atoms = |it: &FillTarget| {
+            engine
+                .hold_memory_of(it.id)
+                .is_ok_and(|it| engine.atom_size(it.memory.memory_type_index()).is_some())
+        };
+        let (by_device, rest): (Vec<_>, Vec<_>) = targets.iter().partition(|it| has_atoms(it));
+        for (debugger, targets) in [(state.memory.by_device(), by_device), (state.memory, rest)] {
+            if targets.is_empty() {
+                continue;
+            }
+            // SAFETY: margins alone are written, which nobody uses; the resources are closed for the move.
+            let done = unsafe { debugger.prepare(&allocator.device_allocator, &targets, None) };
+            match done {
+                Ok(left_out) => state.note_left_out(&left_out),
+                Err(error) => state.note_failure("margins of what moved were not filled", &error),
+            }
+        }
+    }
+
     /// Fills new resources, those with the same settings together.
     fn prepare(&self, allocator: &AllocatorState, made: &[(FillTarget, Option<Contents>)]) {
         let state = &self.0;
@@ -194,11 +218,11 @@ impl Debugger for AllocatorDebugger {
             if let Some(target) = there
                 && state.settings_of(&records, id.pool_key()).checks_margins()
             {
-                fills.push((target, None));
+                fills.push(target);
             }
         }
         drop(records);
-        self.prepare(allocator, &fills);
+        self.guard_moved(allocator, &fills);
     }
 
     fn frees_left(&self, allocator: &AllocatorState, ids: &[AllocationId]) {

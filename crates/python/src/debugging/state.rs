@@ -166,6 +166,12 @@ impl DebugState {
         if kept.is_empty() {
             return;
         }
+        {
+            // What is wrong beside it still is when it leaves the quarantine.
+            let mut records = self.records.lock();
+            let faults: Vec<Fault> = records.found.iter().filter_map(|it| it.1.fault()).collect();
+            records.told.extend(faults.into_iter().filter(|it| kept.contains(&it.id())));
+        }
         let engine = allocator.engine();
         let now = Moment::of(None, allocator.current_frame());
         for id in kept {
