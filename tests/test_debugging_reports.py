@@ -7,7 +7,6 @@ import gc
 import pickle
 import re
 import sys
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -151,14 +150,15 @@ def test_errors_and_records_are_values(device: SimulatedDevice) -> None:
 
 def test_an_error_keeps_nothing_alive(device: SimulatedDevice) -> None:
     with world(device) as it:
-        it.flip(256)
-        found = weakref.ref(it.its[1])
-        error = caught(it.its[1].destroy).with_traceback(None)
-        assert error.allocation is found()
-        del it.its[1]
+        more = it.make("more")
+        with intruder(more, device) as flip:
+            flip(256)
+        error = caught(more.destroy).with_traceback(None)
+        assert error.allocation is more
+        del more
         gc.collect()
         assert error.allocation is None
-        assert error.name == "b"
+        assert error.name == "more"
 
 
 # ---- when ----
