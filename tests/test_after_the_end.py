@@ -51,6 +51,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "on_pressure": (print,),
     "on_move": (print,),
     "on_lost": (print,),
+    "on_corruption": (print,),
     "touch_many": ([],),
     "on_device_memory": (print,),
     "on_out_of_memory": (print,),

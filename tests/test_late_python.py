@@ -15,6 +15,7 @@ CALLS = {
     "structs": "interop.struct_address(struct, 'VkBufferCreateInfo', 8)",
     "addresses": "interop.is_struct_at(5, 'VkBufferCreateInfo', 8, 12)",
     "flags": "vk_mem.BufferUsage(0x1234), vk_mem.Format(37), repr(vk_mem.ImageUsage(3))",
+    "debug": "vk_mem.Debug(margin=16, quarantine='3 frames')",
     "retention": "vk_mem.EmptyBlockRetention(count=1)",
     "errors": "vk_mem.OutOfDeviceMemoryError('x', size=1)",
     "measurements": "str(measured), repr(measured), measured.profile",

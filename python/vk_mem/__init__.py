@@ -47,10 +47,14 @@ from vk_mem._vk_mem import (
     _look_up_names,
     list_physical_devices,
 )
+from vk_mem._records import AllocationRecord
+from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
+from vk_mem.dump.held import DebugStatistics
 from vk_mem.errors import (
     CorruptionError,
+    CorruptionWarning,
     DeviceLostError,
     DumpError,
     FeatureNotPresentError,
@@ -112,6 +116,7 @@ __all__ = [
     "Allocation",
     "AllocationCreateFlags",
     "AllocationCreateInfo",
+    "AllocationRecord",
     "Allocator",
     "Buffer",
     "BufferCreateFlags",
@@ -120,6 +125,9 @@ __all__ = [
     "BufferSlice",
     "BufferUsage",
     "CorruptionError",
+    "CorruptionWarning",
+    "Debug",
+    "DebugStatistics",
     "Defragmentation",
     "DefragmentationDestination",
     "DefragmentationMove",

@@ -13,7 +13,7 @@ _IMAGE = ("format", "extent", "image_usage")
 _CALLS: dict[str, tuple[tuple[str, ...], type]] = {
     "AllocationCreateInfo": ((), _typing.AllocationKeywords),
     "BufferHeap": (
-        ("allocator", "buffer_usage", "block_size", "algorithm"),
+        ("allocator", "buffer_usage", "block_size", "algorithm", "debug"),
         _typing.AllocationKeywords,
     ),
     "allocate_memory": (("size", "alignment"), _typing.AllocationKeywords),

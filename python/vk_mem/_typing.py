@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from vk_mem._vk_mem import AllocationCreateInfo, Pool
+    from vk_mem.debugging.options import Debug
 
 Flags = int | str | Iterable[int | str]
 """Flag bits: an integer (a class of `vk_mem.flags`, or any binding's), names such as
@@ -283,6 +284,8 @@ class PoolKeywords(TypedDict, total=False):
     """Whether `Allocator.defragment` may move what is created in it."""
     frames_in_use: int | None
     """Frames after which what was not used in it may be lost; by default those of the allocator."""
+    debug: Debug | None
+    """What is done in it to find faults of the program, instead of what its allocator does."""
     name: str | None
     """A name for errors, tables and dumps."""
 

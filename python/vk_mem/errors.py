@@ -1,13 +1,22 @@
 """The errors of vk-mem. All derive from `VkMemError`, which has figures as attributes.
 
 Out-of-memory errors are also `MemoryError`, wrong arguments also `ValueError`, so code without
-Vulkan knowledge can catch them. `UnflushedWriteWarning` is a warning, not an error.
+Vulkan knowledge can catch them. `UnflushedWriteWarning` and `CorruptionWarning` are warnings,
+not errors.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vk_mem._records import AllocationRecord
+    from vk_mem._vk_mem import Allocation, Buffer, Image
+    from vk_mem.memory.buffer_heap import BufferSlice
+
 __all__ = [
     "CorruptionError",
+    "CorruptionWarning",
     "DeviceLostError",
     "DumpError",
     "FeatureNotPresentError",
@@ -99,10 +108,83 @@ class MemoryMapError(VkMemError):
 
 
 class CorruptionError(VkMemError):
-    """An allocator's bookkeeping is inconsistent; `Allocator.validate` says how.
+    """Memory was written that nobody may write; or an allocator's bookkeeping is inconsistent.
 
-    Either a bug in this library, or something overwrote its memory in this process.
+    With `Debug(detect_corruption=True)` or a quarantine it is raised by `check_corruption`, and by
+    the calls that free memory or begin a frame. Its text is a report of some lines; the attributes
+    have its figures. Where memory is freed, that has been done when it is raised.
+
+    `Allocator.validate` raises it for inconsistent bookkeeping: either a bug in this library, or
+    something overwrote its memory in this process. The attributes are None then. No `VkResult`.
     """
+
+    record: AllocationRecord | None
+    """The allocation beside which, or in which, something was written."""
+    region: str | None
+    """Where that was: "before" or "behind" the allocation, or in it after it was "freed"."""
+    offset: int | None
+    """The first wrong byte, counted from the start of the allocation: negative before it."""
+    length: int | None
+    """Bytes from the first to the last wrong byte."""
+    count: int | None
+    """Number of wrong bytes."""
+    found: bytes | None
+    """What was found from the first wrong byte on, at most 64 bytes."""
+    expected: bytes | None
+    """What should have been found there."""
+    before: AllocationRecord | None
+    """The next live allocation before it in its memory object."""
+    after: AllocationRecord | None
+    """The next live allocation behind it in its memory object."""
+    others: tuple[CorruptionError, ...]
+    """What the same call has found besides."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        record: AllocationRecord | None = None,
+        region: str | None = None,
+        offset: int | None = None,
+        length: int | None = None,
+        count: int | None = None,
+        found: bytes | None = None,
+        expected: bytes | None = None,
+        before: AllocationRecord | None = None,
+        after: AllocationRecord | None = None,
+        **figures: Any,
+    ) -> None:
+        super().__init__(message, **figures)
+        self.record = record
+        self.region = region
+        self.offset = offset
+        self.length = length
+        self.count = count
+        self.found = found
+        self.expected = expected
+        self.before = before
+        self.after = after
+        self.others = ()
+
+    @property
+    def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
+        """The `Buffer`, `Image`, `Allocation` or `BufferSlice`; None if the object does not exist any more."""
+        return self.record.allocation if self.record else None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the allocation."""
+        return self.record.name if self.record else None
+
+    @property
+    def call_site(self) -> str | None:
+        """Where the allocation was created, if `track_call_sites` is set."""
+        return self.record.call_site if self.record else None
+
+    @property
+    def freed_at(self) -> str | None:
+        """Where the allocation was freed, if it was and `track_call_sites` is set."""
+        return self.record.freed_call_site if self.record else None
 
 
 class InvalidArgumentError(VkMemError, ValueError):
@@ -148,4 +230,13 @@ class UnflushedWriteWarning(RuntimeWarning):
     Only simulated devices can detect this. They warn when `Device.copy_buffer` or another transfer
     reads or overwrites such bytes, and when a `MAPPED` resource is destroyed with them. The warning
     names the resource and the range.
+    """
+
+
+class CorruptionWarning(RuntimeWarning):
+    """What `CorruptionError` says, where nothing can be raised and `on_corruption` has no callback.
+
+    So `Allocator.close` and `Pool.close` report what they find, and a call that creates something
+    what it finds in memory that leaves the quarantine. Also says, once for each reason, what cannot
+    be filled or checked.
     """

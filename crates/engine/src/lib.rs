@@ -32,7 +32,7 @@ pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
 pub use allocator::{Allocator, AllocatorOptions};
-pub use debugging::guarded::{GuardedRange, GuardedUse, QuarantineOwner, Quarantined};
+pub use debugging::guarded::{GuardedRange, GuardedUse};
 pub use debugging::options::{DebugOptions, QuarantineLimit};
 pub use debugging::pattern::{Difference, Pattern};
 pub use defragmentation::{
@@ -48,7 +48,8 @@ pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
 pub use heap::pressure::{LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
 pub use pools::block_sizes::BlockSizes;
-pub use pools::guarded_memory::{GuardedMemory, MappedMemory};
+pub use pools::guarded_memory::{AllocationMemory, GuardedMemory, MappedMemory, MemoryAccess};
+pub use pools::leaving::{QuarantineOwner, Quarantined};
 pub use pools::memory_object::Release;
 pub use pools::moves::{Move, MoveKind};
 pub use request::*;

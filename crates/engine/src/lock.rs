@@ -97,6 +97,10 @@ ranks! {
     MovableTable,
     /// Resources that were lost, until their callbacks are called. Alone.
     Lost,
+    /// What is known of allocations whose memory is watched. Before the engine's locks: it is asked for their names.
+    DebugRecords,
+    /// Threads that check all memory that is watched. Alone.
+    DebugChecks,
     /// A defragmentation that goes on in steps, between two of them. Alone.
     Stepping,
     /// A defragmentation whose copies the caller makes. Alone.

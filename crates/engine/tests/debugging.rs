@@ -157,7 +157,8 @@ fn memory_of_its_own_has_margins_where_the_size_is_free() {
     request.dedicated = target;
     let made = world.allocator.allocate(&request).unwrap();
     let memory = world.device.memory(made.memory).unwrap();
-    assert_eq!((made.offset, made.size, memory.size), (MARGIN, 5000, 5000 + 2 * MARGIN));
+    // A multiple of 256 bytes, so that a buffer can lie over all of it.
+    assert_eq!((made.offset, made.size, memory.size), (MARGIN, 5000, 5120));
     assert_eq!(memory.dedicated, None, "a resource to which memory is dedicated has all of it");
 
     let mut required = request;
@@ -172,8 +173,41 @@ fn memory_of_its_own_has_margins_where_the_size_is_free() {
         assert_eq!((made.offset, memory.size, memory.dedicated), (0, 5000, target));
     }
     let statistics = world.allocator.statistics();
-    assert_eq!((statistics.margin_count, statistics.margin_bytes), (2, 2 * MARGIN));
+    assert_eq!((statistics.margin_count, statistics.margin_bytes), (2, 120));
     assert_eq!(statistics.allocation_bytes, 20_000);
+}
+
+#[test]
+fn memory_that_goes_to_quarantine_is_dedicated_to_nobody() {
+    let quarantine = Some(QuarantineLimit::Bytes(MIB));
+    let world = world(DebugOptions { quarantine, ..DebugOptions::default() });
+    let mut request = flagged(5000, Create::DEDICATED_MEMORY);
+    request.dedicated = Some(DedicatedTarget::Buffer(7));
+    let made = world.allocator.allocate(&request).unwrap();
+    assert_eq!(world.device.memory(made.memory).unwrap().dedicated, None);
+    request.requirements.requires_dedicated = true;
+    let made = world.allocator.allocate(&request).unwrap();
+    assert_eq!(world.device.memory(made.memory).unwrap().dedicated, request.dedicated);
+}
+
+#[test]
+fn the_memory_of_an_allocation_is_told_with_its_margins() {
+    for debug in [margins(), DebugOptions::default()] {
+        let world = world(debug);
+        for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+            let made = world.allocator.allocate(&flagged(1000, flags)).unwrap();
+            for is_filled in [false, true] {
+                let found = world.allocator.hold_memory_of(made.id).unwrap();
+                assert_eq!((found.id, found.memory.handle()), (made.id, made.memory));
+                assert_eq!((found.offset, found.size), (made.offset, made.size));
+                assert_eq!(found.margin, debug.margin);
+                assert_eq!(found.is_filled, is_filled && debug.margin != 0);
+                world.allocator.note_filled(made.id).unwrap();
+            }
+            drop(world.allocator.free(made.id).unwrap());
+            assert!(world.allocator.hold_memory_of(made.id).is_err());
+        }
+    }
 }
 
 #[test]
@@ -269,7 +303,7 @@ fn ranges_name_their_allocation_and_its_neighbours() {
         let id = |at: usize| Some(order.get(at)?.1);
         let listed = allocator.guarded_ranges(1, None, false).unwrap();
         assert_eq!(listed.len(), 1);
-        assert_eq!((listed[0].memory(), listed[0].size()), (all[0].memory, MIB));
+        assert_eq!((listed[0].memory.handle(), listed[0].memory.size()), (all[0].memory, MIB));
         let mut expected = Vec::new();
         for (at, &(offset, it)) in order.iter().enumerate() {
             let neighbours = [at.checked_sub(1).and_then(id), id(at + 1)];
@@ -287,7 +321,7 @@ fn ranges_name_their_allocation_and_its_neighbours() {
         let one = allocator.guarded_ranges_of(order[1].1, false).unwrap();
         assert_eq!(one.ranges.len(), 2);
         assert!(one.ranges.iter().all(|it| it.neighbours == [None; 2] && allocator.is_guarded(it)));
-        assert!(one.map().is_ok(), "the test's memory is host-visible");
+        assert!(one.memory.map().is_ok(), "the test's memory is host-visible");
 
         drop(allocator.free(order[1].1).unwrap());
         assert!(one.ranges.iter().all(|it| !allocator.is_guarded(it)));
@@ -305,7 +339,7 @@ struct Left(Mutex<Vec<Quarantined>>);
 
 impl QuarantineOwner for Left {
     fn leaving(&self, allocations: &[Quarantined]) {
-        self.0.lock().unwrap().extend(allocations);
+        self.0.lock().unwrap().extend_from_slice(allocations);
     }
 }
 

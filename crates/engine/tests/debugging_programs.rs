@@ -19,7 +19,7 @@ struct Left(Mutex<Vec<Quarantined>>);
 
 impl QuarantineOwner for Left {
     fn leaving(&self, allocations: &[Quarantined]) {
-        self.0.lock().unwrap().extend(allocations);
+        self.0.lock().unwrap().extend_from_slice(allocations);
     }
 }
 
@@ -164,7 +164,8 @@ impl Model {
             };
             let at = self.freed.iter().position(is_same).expect("it was in quarantine");
             let Freed { allocation, token, .. } = self.freed.remove(at);
-            assert_eq!((it.id, it.token, it.memory), (allocation.id, token, allocation.memory));
+            assert_eq!((it.id, it.token), (allocation.id, token));
+            assert_eq!(it.memory.handle(), allocation.memory);
             assert_eq!((it.offset, it.size), (allocation.offset, allocation.size));
         }
     }
@@ -233,7 +234,7 @@ impl Model {
             assert!(memory.ranges.windows(2).all(|two| two[0].offset < two[1].offset));
             for it in &memory.ranges {
                 let value = (it.size, it.is, it.id.unwrap(), it.token);
-                assert!(found.insert((memory.memory().0, it.offset), value).is_none());
+                assert!(found.insert((memory.memory.handle().0, it.offset), value).is_none());
                 assert!(allocator.is_guarded(it));
             }
         }

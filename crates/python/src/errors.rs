@@ -177,3 +177,12 @@ pub fn pinned(message: impl Into<String>) -> PyErr {
 pub fn corruption(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "CorruptionError", message, None)
 }
+
+/// Creates a `CorruptionError` with figures; its text has several lines.
+pub fn corruption_with<'py>(
+    py: Python<'py>,
+    message: &str,
+    figures: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    class(py, "CorruptionError")?.call((message,), Some(figures))
+}

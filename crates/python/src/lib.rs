@@ -2,6 +2,7 @@
 
 mod allocator;
 mod arguments;
+mod debugging;
 mod errors;
 mod interop;
 mod interpreter;
@@ -72,6 +73,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
+    module.add_function(wrap_pyfunction!(objects::virtual_blocks::_margin_pattern, module)?)?;
     module.add_function(wrap_pyfunction!(process::forks::_after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(package::_look_up_names, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))

@@ -60,6 +60,7 @@ impl Classes {
 pub static ERRORS: Classes = Classes::new("vk_mem.errors");
 pub static FLAGS: Classes = Classes::new("vk_mem.flags");
 
+pub static ALLOCATION_RECORD: Name = Name::new("vk_mem._records", "AllocationRecord");
 pub static CHAIN_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "chain_address");
 pub static DEVICE_ARGUMENTS: Name = Name::new("vk_mem.interop.bindings", "device_arguments");
 pub static FUNCTION_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "function_address");
@@ -68,6 +69,10 @@ pub static STRUCT_ADDRESS: Name = Name::new("vk_mem.interop.bindings", "struct_a
 pub static PARAMETER: Name = Name::new("vk_mem.interop.bindings", "_Parameter");
 pub static TO_INT: Name = Name::new("vk_mem.interop.bindings", "to_int");
 
+pub static DEBUG: Name = Name::new("vk_mem.debugging.options", "Debug");
+pub static DEBUG_OF_ENVIRONMENT: Name =
+    Name::new("vk_mem.debugging.environment", "debug_of_environment");
+pub static REFUSE_ALL_BUT: Name = Name::new("vk_mem.debugging.options", "refuse_all_but");
 pub static NUMBER_OF_NAMES: Name = Name::new("vk_mem.flags.names", "number_of_names");
 pub static UNEXPECTED_KEYWORD: Name = Name::new("vk_mem._keywords", "unexpected_keyword");
 pub static ARRAY_OF: Name = Name::new("vk_mem.memory.arrays", "array_of");
@@ -111,7 +116,11 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 42] = [
+static NAMES: [&Name; 46] = [
+    &ALLOCATION_RECORD,
+    &DEBUG,
+    &DEBUG_OF_ENVIRONMENT,
+    &REFUSE_ALL_BUT,
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,

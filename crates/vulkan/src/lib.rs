@@ -1,6 +1,7 @@
 //! The only crate of vk-mem that calls Vulkan.
 
 mod allocator;
+mod debugging;
 mod device;
 mod driver;
 mod host;
@@ -15,6 +16,9 @@ pub use allocator::import::Import;
 pub use allocator::recreate::{Relocation, layout_after};
 pub use allocator::request::image_kind;
 pub use allocator::sharing::read_allocation_chain;
+pub use debugging::finding::{Checked, Finding, Unchecked};
+pub use debugging::target::{FillTarget, ImageContents, LeftOut, LeftOutPart};
+pub use debugging::{FreedContents, MemoryDebugger};
 pub use device::callbacks::AllocationCallbacks;
 pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
@@ -26,8 +30,8 @@ pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::host_image_copy::{HostCopyPerformance, HostImageCopy, HostRegion};
 pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{
-    LayoutChange, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission, TransferCommand, first_texels,
-    has_run, layout_aspects,
+    ClearValue, LayoutChange, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission, TransferCommand,
+    first_texels, has_run, layout_aspects,
 };
 pub use driver::transfer_queue::{Sharing, TransferQueue};
 pub use driver::{disjoint, external, format, image_format, kept_info, texel};

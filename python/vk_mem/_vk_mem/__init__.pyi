@@ -29,7 +29,7 @@ from vk_mem._vk_mem.objects.statistics import (
     TotalStatistics,
 )
 from vk_mem._vk_mem.objects.virtual_block import VirtualAllocation, VirtualBlock
-from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
+from vk_mem._vk_mem.objects.virtual_blocks import _margin_pattern, _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.package import _look_up_names
 from vk_mem._vk_mem.process import _after_fork_in_child
@@ -75,6 +75,7 @@ __all__ = [
     "_after_fork_in_child",
     "_close_all_at_exit",
     "_look_up_names",
+    "_margin_pattern",
     "list_physical_devices",
 ]
 

@@ -17,6 +17,7 @@ import typer
 from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
 from vk_mem.dump.read import LARGEST_FILE
+from vk_mem.dump.words import debug_text
 from vk_mem.errors import DumpError, VkMemError
 from vk_mem.observe.tables import (
     clean,
@@ -209,7 +210,12 @@ def of_heap(heap: Heap, unused: dict[str, Unused]) -> Unused:
 def allocated(pool: PoolDump) -> list[Region]:
     """Returns the allocations of a pool."""
     in_blocks = [it for block in pool.blocks for it in block.allocations]
-    return in_blocks + list(pool.dedicated)
+    return in_blocks + [it for it in pool.dedicated if it.is_allocation]
+
+
+def dedicated_bytes(pool: PoolDump) -> int:
+    """Returns the bytes of dedicated memory, with its margins and what is in quarantine."""
+    return sum(it.size + sum(it.margins) for it in pool.dedicated)
 
 
 def largest(
@@ -243,6 +249,8 @@ def print_dump(dump: Dump, names: int) -> None:
         f"{size_text(total.allocation_bytes)} "
         f"in {counted(total.block_count, 'block', ',')} of {size_text(total.block_bytes)}"
     )
+    if any(dump.debug):
+        out.print(debug_text(dump.debug))
     unused = by_type(dump)
     show(heap_table(dump, unused), type_table(dump, unused))
     if not dump.detailed:
@@ -319,7 +327,7 @@ def pool_table(pools: list[PoolDump]) -> Any:
         rows.add_row(
             plain(pool.title),
             size_text(sum(block.size for block in pool.blocks)),
-            size_text(sum(it.size for it in pool.dedicated)),
+            size_text(dedicated_bytes(pool)),
             size_text(sum(it.size for it in allocated(pool))),
             size_text(unused.bytes),
             percent(unused.fragmentation),
@@ -361,6 +369,9 @@ def print_diff(found: Diff, names: int) -> None:
             change(now.block_bytes - then.block_bytes),
         )
     show(rows)
+    if any(a.debug) or any(b.debug):
+        texts = dict.fromkeys((debug_text(a.debug), debug_text(b.debug)))
+        out.print(f" {arrow} ".join(texts), soft_wrap=True)
     if not (a.detailed and b.detailed):
         out.print("\nnot both are detailed dumps: what is new and freed cannot be told")
         return
@@ -417,6 +428,7 @@ def dump_json(dump: Dump, names: int) -> dict[str, Any]:
         "api": dump.api,
         "device": dump.device,
         "detailed": dump.detailed,
+        "debug": dump.debug._asdict(),
         "total": {**figures_json(dump.total), **unused(added(by_name.values()))},
         "heaps": [
             {
@@ -444,8 +456,7 @@ def dump_json(dump: Dump, names: int) -> dict[str, Any]:
                 "type": pool.type_name,
                 "name": pool.name,
                 "block_count": len(pool.blocks) + len(pool.dedicated),
-                "block_bytes": sum(it.size for it in pool.blocks)
-                + sum(it.size for it in pool.dedicated),
+                "block_bytes": sum(it.size for it in pool.blocks) + dedicated_bytes(pool),
                 "allocation_count": len(allocated(pool)),
                 "allocation_bytes": sum(it.size for it in allocated(pool)),
                 **unused_json(unused_of(pool)),
@@ -471,6 +482,8 @@ def diff_json(found: Diff, names: int) -> dict[str, Any]:
     return {
         "before": figures_json(found.a.total),
         "after": figures_json(found.b.total),
+        "debug_before": found.a.debug._asdict(),
+        "debug_after": found.b.debug._asdict(),
         "detailed": found.a.detailed and found.b.detailed,
         "freed": part(found.only_in_a),
         "stayed": part(found.in_both),

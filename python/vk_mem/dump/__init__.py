@@ -1,6 +1,7 @@
 """Reads and compares dumps as typed objects."""
 
 from vk_mem.dump.compare import Diff, DiffEntry, diff
+from vk_mem.dump.held import DebugStatistics
 from vk_mem.dump.load import Source, as_dump, load_dump
 from vk_mem.dump.model import (
     Block,
@@ -15,6 +16,7 @@ from vk_mem.dump.model import (
 
 __all__ = [
     "Block",
+    "DebugStatistics",
     "Diff",
     "DiffEntry",
     "Dump",

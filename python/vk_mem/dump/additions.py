@@ -1,4 +1,5 @@
-"""Reads what our dumps have beyond VMA's: call sites, aliases, and what may be lost.
+"""Reads what our dumps have beyond VMA's: call sites, aliases, what may be lost, margins and
+quarantine.
 
 `crates/engine/src/dump/additions.rs` writes them, each under its own top-level key, with the same
 layout as the pools. Each entry must belong to an allocation of the dump.
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from vk_mem.dump.evictions import NO_EVICTIONS, EvictionStatistics, read_evictions
+from vk_mem.dump.held import NOTHING_HELD, DebugStatistics, numbers, read_held
 from vk_mem.dump.model import Region, ResourceClass
 from vk_mem.dump.values import get, items, list_of, number, object_of, text, wrong
 
@@ -29,6 +31,7 @@ CLASSES = {
 }
 
 """Resource classes by the type names of VMA and D3D12MA."""
+HELD = {"Margins": ResourceClass.MARGIN, "Quarantined": ResourceClass.QUARANTINED}
 
 PLACE = re.compile("0|[1-9][0-9]{0,19}")
 T = TypeVar("T")
@@ -46,14 +49,22 @@ class Places:
     call_sites: dict[int, str] = field(default_factory=dict)
     aliases: dict[int, tuple[Region, ...]] = field(default_factory=dict)
     last_uses: dict[int, int] = field(default_factory=dict)
+    held: dict[int, tuple[int, ResourceClass]] = field(default_factory=dict)
+    """Sizes and classes of margins and of what is in quarantine."""
+    margins: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Bytes before and behind dedicated allocations."""
 
     def complete(self, region: Region, place: int) -> Region:
-        """Returns the region with its call site, its aliases and the frame of its last use."""
+        """Returns the region with all that is said of it here."""
+        if place in self.held:
+            return self._held(region, place)
+        if place in self.margins:
+            region = replace(region, margins=self.margins.pop(place))
         site, aliases = self.call_sites.pop(place, None), self.aliases.pop(place, ())
         last_use = self.last_uses.pop(place, None)
         if site is None and not aliases and last_use is None:
             return region
-        if region.is_free:
+        if not region.is_allocation:
             wrong(f"{self.where}.{place}", "it refers to an unused range")
         for alias in aliases:
             if alias.offset < region.offset or alias.end > region.end:
@@ -62,14 +73,30 @@ class Places:
                 wrong(f"{self.where}.{place}", f"an alias from {span} is outside of {memory}")
         return replace(region, call_site=site, aliases=aliases, last_use=last_use)
 
+    def _held(self, region: Region, place: int) -> Region:
+        size, held = self.held.pop(place)
+        if not region.is_free or region.size != size:
+            wrong(f"{self.where}.{place}", f"there is no unused range of {size} bytes in the dump")
+        return replace(region, resource_class=held)
+
 
 class Additions:
     """The additions of a whole dump."""
 
     evictions: EvictionStatistics = NO_EVICTIONS
+    debug: DebugStatistics = NOTHING_HELD
 
     def __init__(self) -> None:
         self._places: dict[Path, Places] = {}
+        self._quarantined: dict[Path, tuple[Region, ...]] = {}
+
+    def quarantine(self, path: Path, regions: tuple[Region, ...]) -> None:
+        """Adds dedicated memory in quarantine to the pool at a path."""
+        self._quarantined[path] = regions
+
+    def take_quarantined(self, *path: str) -> tuple[Region, ...]:
+        """Returns dedicated memory in quarantine of the pool at a path, once."""
+        return self._quarantined.pop(path, ())
 
     def at(self, path: Path, where: str) -> Places:
         """Returns the `Places` at a path, creating it if needed."""
@@ -82,12 +109,17 @@ class Additions:
     def check_all_used(self) -> None:
         """Raises `DumpError` if an entry refers to an allocation that the dump does not have."""
         for places in self._places.values():
-            for place in (*places.call_sites, *places.aliases, *places.last_uses):
+            for place in (*places.call_sites, *places.aliases, *places.last_uses, *places.margins):
                 wrong(f"{places.where}.{place}", "there is no such allocation in the dump")
+            for place, (size, _) in places.held.items():
+                what = f"there is no unused range of {size} bytes in the dump"
+                wrong(f"{places.where}.{place}", what)
+        if self._quarantined:
+            wrong(f"Debug.{'.'.join(map(str, next(iter(self._quarantined))))}", "no such pool")
 
 
 def read_additions(dump: Mapping[str, Any]) -> Additions:
-    """Reads the keys `CallSites`, `Aliases` and `Evictable`; each may be missing."""
+    """Reads the keys `CallSites`, `Aliases`, `Evictable` and `Debug`; each may be missing."""
     added = Additions()
     sites: list[str] = []
     if "CallSites" in dump:
@@ -112,6 +144,10 @@ def read_additions(dump: Mapping[str, Any]) -> Additions:
         of = object_of(dump["Evictable"], "Evictable")
         added.evictions = read_evictions(of)
         _read(of, "Evictable", added, number, lambda places: places.last_uses)
+    if "Debug" in dump:
+        of = object_of(dump["Debug"], "Debug")
+        added.debug = read_held(of)
+        _read_held(of, added)
     return added
 
 
@@ -148,7 +184,7 @@ def _read(
     value: Callable[[object, str], T],
     values: Callable[[Places], dict[int, T]],
 ) -> None:
-    """Walks the value of one of these keys, which has the layout of the pools."""
+    """Reads one of these keys, which has values by offset or by index."""
 
     def entries(given: object, where: str, path: Path) -> None:
         for place, item in items(given, where):
@@ -158,12 +194,61 @@ def _read(
             found = value(item, here)
             values(added.at(path, where))[int(place)] = found
 
+    _walk(of, key, entries, entries)
+
+
+def _read_held(of: Mapping[str, Any], added: Additions) -> None:
+    """Reads margins and quarantine: pairs of offset and size, and those of dedicated memory."""
+
+    def block(given: object, where: str, path: Path) -> None:
+        here, held = object_of(given, where), added.at(path, where).held
+        for key, resource_class in HELD.items():
+            for index, item in enumerate(list_of(here.get(key, []), f"{where}.{key}")):
+                offset, size = numbers(item, 2, f"{where}.{key}[{index}]")
+                if offset in held:
+                    wrong(f"{where}.{key}[{index}]", f"offset {offset} is listed twice")
+                held[offset] = (size, resource_class)
+
+    def dedicated(given: object, where: str, path: Path) -> None:
+        for place, item in items(given, where):
+            if not PLACE.fullmatch(place):
+                wrong(where, "keys are indices")
+            front, back = numbers(item, 2, f"{where}.{place}")
+            added.at(path, where).margins[int(place)] = (front, back)
+
+    def pool(here: Mapping[str, Any], where: str, path: Path) -> None:
+        listed = list_of(here.get("QuarantinedDedicated", []), f"{where}.QuarantinedDedicated")
+        regions = []
+        for index, item in enumerate(listed):
+            size, *margins = numbers(item, 3, f"{where}.QuarantinedDedicated[{index}]")
+            held = ResourceClass.QUARANTINED
+            regions.append(Region(0, size, held, margins=(margins[0], margins[1])))
+        if regions:
+            added.quarantine(path, tuple(regions))
+
+    _walk(of, "Debug", block, dedicated, pool)
+
+
+Entries = Callable[[object, str, Path], None]
+
+
+def _walk(
+    of: Mapping[str, Any],
+    key: str,
+    block: Entries,
+    dedicated: Entries,
+    whole: Callable[[Mapping[str, Any], str, Path], None] | None = None,
+) -> None:
+    """Walks the value of one of these keys, which has the layout of the pools."""
+
     def pool(given: object, where: str, path: Path) -> None:
         here = object_of(given, where)
-        for block, item in items(here.get("Blocks", {}), f"{where}.Blocks"):
-            entries(item, f"{where}.Blocks.{block[:40]}", (*path, block))
+        for identity, item in items(here.get("Blocks", {}), f"{where}.Blocks"):
+            block(item, f"{where}.Blocks.{identity[:40]}", (*path, identity))
         there = f"{where}.DedicatedAllocations"
-        entries(here.get("DedicatedAllocations", {}), there, (*path, None))
+        dedicated(here.get("DedicatedAllocations", {}), there, (*path, None))
+        if whole is not None:
+            whole(here, where, path)
 
     for type_name, item in items(of.get("DefaultPools", {}), f"{key}.DefaultPools"):
         where = f"{key}.DefaultPools.{type_name[:40]}"

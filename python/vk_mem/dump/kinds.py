@@ -35,6 +35,9 @@ KINDS = (
     Kind("image", "Other image", "#f1d69c"),
     Kind("memory", "Plain memory", "#81529d"),
     Kind("free", "Free", "#f1f2f5"),
+    # What is held back to find faults. Margins are thin: the strongest contrast to all others.
+    Kind("margin", "Margin", "#14171c", "#fcfcfc"),
+    Kind("quarantine", "In quarantine", "#b460fc"),
     # Kinds of a comparison of two dumps.
     Kind("same", "In both", "#9aa1ad"),
     Kind("gone", "Only before", "#cf602e"),
@@ -43,6 +46,9 @@ KINDS = (
 )
 NUMBER = {kind.key: number for number, kind in enumerate(KINDS)}
 FREE, SAME, GONE, NEW, MOVED = (NUMBER[key] for key in ("free", "same", "gone", "new", "moved"))
+MARGIN, QUARANTINE = NUMBER["margin"], NUMBER["quarantine"]
+HELD = (MARGIN, QUARANTINE)
+"""Kinds of what is neither in use nor free."""
 USES = FREE
 """Number of kinds that stand for a use: those before `FREE`."""
 
@@ -100,6 +106,10 @@ def kind_of(region: Region, api: str = "Vulkan") -> int:
     held, usage = region.resource_class, region.usage
     if held is ResourceClass.FREE:
         return FREE
+    if held is ResourceClass.MARGIN:
+        return MARGIN
+    if held is ResourceClass.QUARANTINED:
+        return QUARANTINE
     if held is ResourceClass.UNKNOWN:
         return NUMBER["memory"]
     image = held in IMAGES
@@ -127,7 +137,7 @@ def _kind_in_d3d12(image: bool, usage: int) -> str:
 
 def usage_text(region: Region, api: str = "Vulkan") -> str:
     """Names usage flags: `VERTEX_BUFFER, TRANSFER_DST`; unnamed bits in hexadecimal, "" for 0."""
-    if region.is_free or not region.usage:
+    if not region.is_allocation or not region.usage:
         return ""
     if api != "Vulkan":
         names = {1 << bit: name for bit, name in enumerate(D3D12_FLAGS)}

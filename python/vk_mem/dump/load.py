@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from vk_mem.dump.additions import Additions, read_additions
@@ -93,6 +94,7 @@ def _pool(
         region_of(item, f"{there}[{index}]", None, places, index)
         for index, item in enumerate(list_of(of.get("DedicatedAllocations", []), there))
     )
+    dedicated += added.take_quarantined(*path)
     return PoolDump(type_name, name, preferred, flags_of(of, where), blocks, dedicated)
 
 
@@ -134,6 +136,11 @@ def _heap(name: str, value: object, where: str) -> Heap:
     )
 
 
+def _with_held(heap: Heap, pools: tuple[PoolDump, ...]) -> Heap:
+    types = {it.name for it in heap.memory_types}
+    return replace(heap, held=sum(pool.held for pool in pools if pool.type_name in types))
+
+
 def _general(value: object) -> dict[str, str | int | bool]:
     found: dict[str, str | int | bool] = {}
     for key, item in items(value, "General"):
@@ -160,6 +167,8 @@ def _dump(value: object, source: str) -> Dump:
     added = read_additions(of)
     pools = tuple(_pools(of, added))
     added.check_all_used()
+    if any(added.debug):
+        heaps = tuple(_with_held(heap, pools) for heap in heaps)
     return Dump(
         api=str(general.get("API", "Vulkan")),
         device=str(general.get("GPU", "")),
@@ -169,5 +178,6 @@ def _dump(value: object, source: str) -> Dump:
         pools=pools,
         detailed="DefaultPools" in of,
         evictions=added.evictions,
+        debug=added.debug,
         source=source,
     )

@@ -8,6 +8,7 @@ from enum import Enum
 
 from vk_mem._lazy import load
 from vk_mem.dump.evictions import NO_EVICTIONS, EvictionStatistics
+from vk_mem.dump.held import NOTHING_HELD, DebugStatistics
 from vk_mem.text import counted, known_size
 
 __all__ = [
@@ -26,11 +27,21 @@ class ResourceClass(Enum):
     """The kind of resource in a region, independent of the format of the dump."""
 
     FREE = "unused"
+    MARGIN = "margin"
+    QUARANTINED = "in quarantine"
     UNKNOWN = "memory"
     BUFFER = "buffer"
     IMAGE_UNKNOWN = "image"
     IMAGE_LINEAR = "linear image"
     IMAGE_OPTIMAL = "optimal image"
+
+
+# Dumps have millions of regions: looking these up in the class takes several times as long.
+FREE, MARGIN, QUARANTINED = (
+    ResourceClass.FREE,
+    ResourceClass.MARGIN,
+    ResourceClass.QUARANTINED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +86,20 @@ class Region:
     """Other resources in the same memory. Their offsets count from the start of the block, too."""
     last_use: int | None = field(default=None, compare=False)
     """The frame of its last use, if it may be lost (`CAN_BECOME_LOST`)."""
+    margins: tuple[int, int] = (0, 0)
+    """Bytes of the margins before and behind dedicated memory, which `size` does not have. Those in
+    blocks are regions of their own."""
 
     @property
     def is_free(self) -> bool:
-        """Whether the region is unused."""
+        """Whether the region is unused. Margins and memory in quarantine are not."""
         return self.resource_class is ResourceClass.FREE
+
+    @property
+    def is_allocation(self) -> bool:
+        """Whether the region is in use: neither unused, nor a margin, nor in quarantine."""
+        held = self.resource_class
+        return not (held is FREE or held is MARGIN or held is QUARANTINED)
 
     @property
     def end(self) -> int:
@@ -101,7 +121,7 @@ class Block:
     @property
     def allocations(self) -> Iterator[Region]:
         """The regions that are in use."""
-        return (region for region in self.regions if not region.is_free)
+        return (region for region in self.regions if region.is_allocation)
 
     @property
     def allocated(self) -> int:
@@ -109,7 +129,8 @@ class Block:
         # Dumps have millions of regions: no function calls in this loop.
         total = end = 0
         for region in self.regions:
-            if region.resource_class is not ResourceClass.FREE:
+            held = region.resource_class
+            if held is not FREE and held is not MARGIN and held is not QUARANTINED:
                 start = region.offset
                 stop = start + region.size
                 if stop > end:
@@ -121,8 +142,7 @@ class Block:
     def fragmentation(self) -> float:
         """1 - largest unused range / all unused bytes: 0 if the unused bytes are one range, close
         to 1 if they are scattered, and 0 for a full block."""
-        free = ResourceClass.FREE
-        unused = [region.size for region in self.regions if region.resource_class is free]
+        unused = [region.size for region in self.regions if region.resource_class is FREE]
         # A dump may have unused ranges of 0 bytes.
         return 1 - max(unused) / sum(unused) if any(unused) else 0.0
 
@@ -139,7 +159,20 @@ class PoolDump:
     flags: tuple[str, ...]
     blocks: tuple[Block, ...]
     dedicated: tuple[Region, ...]
-    """Allocations that have their own memory object."""
+    """Allocations that have their own memory object, and those in quarantine that had one."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of margins and of what is in quarantine."""
+        held = sum(
+            region.size
+            for block in self.blocks
+            for region in block.regions
+            if region.resource_class is MARGIN or region.resource_class is QUARANTINED
+        )
+        for region in self.dedicated:
+            held += sum(region.margins) + (0 if region.is_allocation else region.size)
+        return held
 
     @property
     def title(self) -> str:
@@ -168,6 +201,8 @@ class Heap:
     usage: int | None
     figures: Figures
     memory_types: tuple[MemoryType, ...]
+    held: int = 0
+    """Bytes of margins and of what is in quarantine; 0 if the dump does not list them."""
 
     @property
     def known_budget(self) -> int | None:
@@ -200,16 +235,20 @@ class Dump:
     """The file it was read from; "" for a text and for a live allocator."""
     evictions: EvictionStatistics = NO_EVICTIONS
     """What may be lost and what was; zeros if the dump says nothing of that."""
+    debug: DebugStatistics = NOTHING_HELD
+    """Margins and what is in quarantine; zeros if the dump says nothing of that. VMA counts both as
+    unused, and so do the `Figures`."""
 
     def allocations(self) -> Iterator[tuple[PoolDump, Block | None, Region]]:
         """Yields every allocation with its pool and block; a dedicated one has no block."""
         for pool in self.pools:
             for block in pool.blocks:
                 for region in block.regions:
-                    if not region.is_free:
+                    if region.is_allocation:
                         yield pool, block, region
             for region in pool.dedicated:
-                yield pool, None, region
+                if region.is_allocation:
+                    yield pool, None, region
 
     def _repr_html_(self) -> str:
         """Returns an HTML table for notebooks."""

@@ -24,7 +24,7 @@ KINDS = (
 )
 # How a dump can begin in a log, whatever the order of its keys.
 BEGINNING = re.compile(
-    r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Evictable|'
+    r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Evictable|Debug|'
     r'Heap \d+)"\s*:'
 )
 HEAP_OF_VMA_2 = re.compile(r"Heap \d+")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vk_mem.dump.compare import Diff, DiffEntry
-from vk_mem.dump.kinds import GONE, KINDS, MOVED, NEW, SAME, kind_of
+from vk_mem.dump.kinds import GONE, KINDS, MARGIN, MOVED, NEW, QUARANTINE, SAME, kind_of
 from vk_mem.dump.load import Source, as_dump
 from vk_mem.dump.model import Dump, Heap, PoolDump
-from vk_mem.dump.words import evictions_text, figures_text, flags_text
+from vk_mem.dump.words import debug_text, evictions_text, figures_text, flags_text
 from vk_mem.text import count_text, escaped, percent, short, size_text
 
 MOST_ROWS = 12
@@ -53,6 +53,8 @@ def _dump(dump: Dump) -> Iterator[str]:
     yield _line(figures_text(dump.total), QUIET)
     if any(dump.evictions):
         yield _line(evictions_text(dump.evictions), QUIET)
+    if any(dump.debug):
+        yield _line(debug_text(dump.debug), QUIET)
     yield f'<table style="{TABLE}">'
     for heap in dump.heaps[:MOST_HEAPS]:
         yield _row((_heap_name(heap), CELL), (_budget_bar(heap), CELL), (_budget(heap), CELL))
@@ -100,7 +102,8 @@ def _budget_bar(heap: Heap) -> str:
     whole = max(heap.size or 0, budget, usage, held, 1)
     parts = [
         ("#6b7686", allocated, "allocated"),
-        ("#a3adbc", held - allocated, "free in blocks"),
+        (KINDS[QUARANTINE].colour, heap.held, "in margins and quarantine"),
+        ("#a3adbc", held - allocated - heap.held, "free in blocks"),
         ("#b79bcb", max(usage - held, 0), "used besides"),
     ]
     tick = budget / whole if budget else None
@@ -150,7 +153,7 @@ def _swatch(kind: int) -> str:
 
 
 def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
-    """Returns the used bytes, all bytes, and the used bytes by kind."""
+    """Returns the used bytes, all bytes, and by kind the bytes that are not free."""
     known: dict[tuple[int, int], int] = {}
     kinds: dict[int, int] = {}
     regions = (it for block in pool.blocks for it in block.regions if not it.is_free)
@@ -160,9 +163,13 @@ def _shares(pool: PoolDump, api: str) -> tuple[int, int, dict[int, int]]:
         if kind is None:
             kind = known[key] = kind_of(region, api)
         kinds[kind] = kinds.get(kind, 0) + region.size
-    dedicated = sum(region.size for region in pool.dedicated)
+    margins = sum(sum(region.margins) for region in pool.dedicated)
+    if margins:
+        kinds[MARGIN] = kinds.get(MARGIN, 0) + margins
+    dedicated = sum(region.size for region in pool.dedicated if region.is_allocation)
     used = sum(block.allocated for block in pool.blocks) + dedicated
-    size = sum(block.size for block in pool.blocks) + dedicated
+    size = sum(block.size for block in pool.blocks) + margins
+    size += sum(region.size for region in pool.dedicated)
     return used, size, dict(sorted(kinds.items()))
 
 

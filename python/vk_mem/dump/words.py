@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vk_mem.dump.evictions import EvictionStatistics
+from vk_mem.dump.held import DebugStatistics
 from vk_mem.dump.model import Figures
 from vk_mem.text import count_text, percent, size_text
 
@@ -26,6 +27,15 @@ def evictions_text(it: EvictionStatistics) -> str:
         f"{count_text(it.evictable_count, 'allocation')} that may be lost, of "
         f"{size_text(it.evictable_bytes)}; {it.lost_count:,} lost, of {size_text(it.lost_bytes)}; "
         f"{it.loss_count:,} lost so far"
+    )
+
+
+def debug_text(it: DebugStatistics) -> str:
+    """`12 margins of 192 B; 3 allocations in quarantine, of 16.7 KiB`"""
+    return (
+        f"{count_text(it.margin_count, 'margin')} of {size_text(it.margin_bytes)}; "
+        f"{count_text(it.quarantined_count, 'allocation')} in quarantine, of "
+        f"{size_text(it.quarantined_bytes)}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import threading
 import warnings
 import weakref
@@ -26,10 +27,19 @@ from vk_mem._vk_mem import (
     _Range,
     _VirtualBlocks,
 )
-from vk_mem.errors import InvalidArgumentError, OutOfDeviceMemoryError, UseAfterFreeError
+from vk_mem.debugging.options import Debug
+from vk_mem.errors import (
+    CorruptionError,
+    DeviceLostError,
+    FeatureNotPresentError,
+    InvalidArgumentError,
+    OutOfDeviceMemoryError,
+    UseAfterFreeError,
+)
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.flags.names import number_of_names
 from vk_mem.memory.buffer_range import BufferRange, unsigned
+from vk_mem.memory.heap_margins import GuardedBuffer, HeapMargins, debug_of_heap
 from vk_mem.text import counted, with_article
 
 _HOST_ACCESS = (
@@ -48,6 +58,11 @@ class BufferHeap(NoCopies):
     an allocation; with a HOST_ACCESS flag all slices are mapped. A slice larger than a block gets
     a buffer of its own. Thread-safe. Unusable in the child of `os.fork()`.
 
+    `debug` is a `Debug` with a `margin` before and behind each slice, by default that of the
+    allocator. With `detect_corruption` margins are written when a slice is allocated, and checked
+    when it is freed and by `check_corruption`: by the host where the heap is mapped, else by the
+    device, for which TRANSFER_SRC and TRANSFER_DST are added to the usage.
+
     Raises `InvalidArgumentError` for a block size of 0, an unknown algorithm or `CAN_BECOME_LOST`,
     `TypeError` for an unknown keyword or anything but an `Allocator`.
     """
@@ -59,6 +74,7 @@ class BufferHeap(NoCopies):
         *,
         block_size: int = 4 << 20,
         algorithm: str = "tlsf",
+        debug: Debug | None = None,
         **keywords: Unpack[AllocationKeywords],
     ) -> None:
         given: object = allocator
@@ -91,7 +107,12 @@ class BufferHeap(NoCopies):
             self._flags |= AllocationCreateFlags.MAPPED
         self._info = info
         self._alignment = self._alignment_of_usage(mapped)
-        self._ranges = _VirtualBlocks(algorithm, self._alignment)
+        debug = debug_of_heap(debug, allocator)
+        self._debug = debug
+        self._margins = HeapMargins(allocator, debug, secrets.randbits(64))
+        if self._margins.is_checked and not mapped:
+            self._usage |= BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
+        self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.
         self._atom = 1
         # Reports an invalid block size now, not at the first slice.
@@ -133,6 +154,11 @@ class BufferHeap(NoCopies):
         return self._block_size
 
     @property
+    def debug(self) -> Debug | None:
+        """The margins of its slices; None without any."""
+        return self._debug if self._debug.margin else None
+
+    @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The current buffers. The heap owns them: destroying one invalidates the slices in it."""
         self._check_process()
@@ -168,7 +194,8 @@ class BufferHeap(NoCopies):
         `alignment` is any number of bytes, for example a vertex size of 12. The time does not
         depend on the number of buffers.
 
-        Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
+        Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`. With
+        margins that the device writes also what `Buffer.upload` raises.
         """
         self._check_process()
         size, alignment = unsigned(size, "size"), unsigned(alignment, "alignment")
@@ -180,7 +207,7 @@ class BufferHeap(NoCopies):
                 # A buddy range is always aligned to its own size.
                 atom = self._allocator.device.properties.non_coherent_atom_size
                 least = max(alignment, atom) if self._algorithm == "buddy" else 1
-                block = self._grow(max(size, least, self._block_size))
+                block = self._grow(max(self._with_margins(size, alignment), least, self._block_size))
                 found = self._find(size, alignment)
                 if found is None:
                     self._trim(block)
@@ -189,7 +216,21 @@ class BufferHeap(NoCopies):
                         f"{counted(size, 'byte')}, aligned to {alignment}",
                         size=size,
                     )
-            return BufferSlice(self, found, size)
+            guarded = self._margins.write(found.block.guarded, found.offset, size)
+            made = BufferSlice(self, found, size)
+            if guarded is not None:
+                guarded.slice = weakref.ref(made)
+        self._margins.tell_kept()
+        return made
+
+    def _with_margins(self, size: int, alignment: int) -> int:
+        """Returns the bytes that a slice takes at most with its margins."""
+        margin = self._debug.margin
+        if not margin:
+            return size
+        atom = self._allocator.device.properties.non_coherent_atom_size
+        alignment = math.lcm(max(alignment, 1), self._alignment, atom)
+        return size + math.ceil(margin / alignment) * alignment + margin
 
     def _find(self, size: int, alignment: int) -> _Place | None:
         if alignment > 0:
@@ -225,7 +266,8 @@ class BufferHeap(NoCopies):
                 # Slices in the same atom would flush and invalidate each other's bytes.
                 self._atom = self._allocator.device.properties.non_coherent_atom_size
             is_mapped = visible and bool(self._flags & AllocationCreateFlags.MAPPED)
-            block = _Block(buffer, self._ranges.add(size), is_mapped)
+            guarded = self._margins.begin(buffer, is_mapped)
+            block = _Block(buffer, self._ranges.add(size), is_mapped, guarded)
         except BaseException:
             buffer.destroy()
             raise
@@ -238,14 +280,51 @@ class BufferHeap(NoCopies):
         if self._blocks.pop(block.number, None) is not None:
             self._ranges.remove(block.number)
 
-    def _free(self, place: _Place) -> None:
+    def _free(self, place: _Place) -> CorruptionError | None:
+        """Frees a range; returns what was found in its margins."""
         self._check_process()
         with self._lock:
             block = place.block
-            # Does nothing if the range disappeared with its buffer.
-            if not self.closed and self._ranges.free(place.range):
-                self._empties[block.number] = block
-                self._trim(block)
+            if self.closed:
+                return None
+            try:
+                alive = block.buffer.alive
+                return self._margins.check_freed(block.guarded, place.offset) if alive else None
+            finally:
+                # Does nothing if the range disappeared with its buffer.
+                if self._ranges.free(place.range):
+                    self._empties[block.number] = block
+                    self._trim(block)
+
+    def check_corruption(self) -> int:
+        """Checks that nobody has written to the margins of the slices; returns their number.
+
+        What the device has not finished yet is not seen. The buffers themselves are checked by
+        `Allocator.check_corruption`.
+
+        Raises `CorruptionError` with the slice, those beside it and what was found; the others of
+        the same call are its `others`. Raises `FeatureNotPresentError` if nothing is checked:
+        without `debug=Debug(detect_corruption=True)`.
+        """
+        self._check_process()
+        with self._lock:
+            self._check_open()
+            if not self._margins.is_checked:
+                raise FeatureNotPresentError(
+                    "the heap has no margins that are checked: debug=Debug(detect_corruption=True)"
+                )
+            self._release_abandoned()
+            count, errors = self._check_margins()
+        self._margins.tell_kept()
+        if errors:
+            errors[0].others = tuple(errors[1:])
+            for error in errors:
+                self._allocator._tell_corruption(error)
+            raise errors[0]
+        return count
+
+    def _check_margins(self) -> tuple[int, list[CorruptionError]]:
+        return self._margins.check([it.guarded for it in self._blocks.values() if it.guarded])
 
     def _trim(self, newest: _Block) -> None:
         """Destroys empty buffers except one of normal size, preferably the newest."""
@@ -282,12 +361,15 @@ class BufferHeap(NoCopies):
             # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
             if age > in_flight and not any(map(_is_open, views)):
-                self._free(place)
+                self._margins.keep(lambda place=place: self._free(place))
             else:
                 self._abandoned.append((frame, place, views))
 
     def close(self) -> None:
         """Destroys all buffers; the device must have finished using them. May be called again.
+
+        What was found in the margins of live slices is told to `Allocator.on_corruption`, else by
+        `CorruptionWarning`.
 
         Raises `BufferError`, and destroys nothing, while a view of a slice or a mapping of a buffer
         is in use.
@@ -298,10 +380,16 @@ class BufferHeap(NoCopies):
                 return
             for piece in list(self._mapped):
                 piece._release_view()
+            try:
+                _, found = self._check_margins()
+            except DeviceLostError:
+                found = []
             self._allocator.destroy_many([block.buffer for block in self._blocks.values()])
             self._closed = True
             for block in list(self._blocks.values()):
                 self._forget(block)
+        for error in found:
+            self._margins.tell(error)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -328,10 +416,13 @@ class BufferHeap(NoCopies):
 class _Block:
     """A buffer, and the number of the virtual block that divides it."""
 
-    __slots__ = ("buffer", "is_mapped", "number", "size")
+    __slots__ = ("buffer", "guarded", "is_mapped", "number", "size")
 
-    def __init__(self, buffer: Buffer, number: int, is_mapped: bool) -> None:
+    def __init__(
+        self, buffer: Buffer, number: int, is_mapped: bool, guarded: GuardedBuffer | None
+    ) -> None:
         self.buffer = buffer
+        self.guarded = guarded
         self.number = number
         self.is_mapped = is_mapped
         self.size = buffer.size
@@ -411,18 +502,26 @@ class BufferSlice(BufferRange):
     def free(self) -> None:
         """Releases the slice; the device must have finished using it. May be called again.
 
-        Raises `BufferError` while a view of it is open.
+        Raises `BufferError` while a view of it is open. Raises `CorruptionError`, after it was
+        freed, if its margins are checked and were written.
         """
+        error = self._end()
+        if error is not None:
+            self._heap._allocator._tell_corruption(error)
+            raise error
+
+    def _end(self) -> CorruptionError | None:
+        """Releases the slice; returns what was found in its margins."""
         self._heap._check_process()
         with self._heap._lock:
             place = self._place
             if place is None:
-                return
+                return None
             if any(map(_is_open, self._views)):
                 raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
             self._release_view()
             self._place = None
-            self._heap._free(place)
+            return self._heap._free(place)
 
     def _release_view(self) -> None:
         if self._mapping is None:
@@ -447,7 +546,13 @@ class BufferSlice(BufferRange):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.free()
+        if exc_value is None:
+            self.free()
+            return
+        # The exception on its way is the one to raise.
+        error = self._end()
+        if error is not None:
+            self._heap._margins.tell(error)
 
     def __del__(self) -> None:
         place = getattr(self, "_place", None)

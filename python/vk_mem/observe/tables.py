@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vk_mem.dump.words import evictions_text
+from vk_mem.dump.held import DebugStatistics
+from vk_mem.dump.words import debug_text, evictions_text
 from vk_mem.text import known_size, well_formed
 
 if TYPE_CHECKING:
@@ -142,7 +143,21 @@ def _figures(statistics: Statistics) -> list[tuple[str, str]]:
         ("smallest unused range", optional(it.unused_range_size_min)),
         ("largest unused range", optional(it.unused_range_size_max)),
         ("fragmentation", percent(it.fragmentation)),
+        *_held_figures(it, size),
     ]
+
+
+def _held_figures(it: Statistics, size: Callable[[int], str]) -> list[tuple[str, str]]:
+    """Margins and quarantine: only where there are any, as they are for debugging."""
+    rows = []
+    if it.margin_count:
+        rows += [("margins", count_text(it.margin_count)), ("in margins", size(it.margin_bytes))]
+    if it.quarantined_count:
+        rows += [
+            ("freed allocations in quarantine", count_text(it.quarantined_count)),
+            ("in quarantine", size(it.quarantined_bytes)),
+        ]
+    return rows
 
 
 def percent(share: float) -> str:
@@ -221,18 +236,28 @@ def _total_rows(statistics: TotalStatistics) -> list[Row]:
     return [*rows, _total_row("total", statistics.total)]
 
 
+def _total_lines(statistics: TotalStatistics) -> Iterator[str]:
+    """What is said below the table, where there is any of it."""
+    if any(statistics.evictions):
+        yield evictions_text(statistics.evictions)
+    it = statistics.total
+    held = DebugStatistics(
+        it.margin_count, it.margin_bytes, it.quarantined_count, it.quarantined_bytes
+    )
+    if any(held):
+        yield debug_text(held)
+
+
 def total_statistics_text(statistics: TotalStatistics) -> str:
     """Formats a `TotalStatistics` for `str`."""
     table = text_table(TOTAL_COLUMNS, _total_rows(statistics))
-    evictions = evictions_text(statistics.evictions) if any(statistics.evictions) else ""
-    return f"{table}\n{evictions}" if evictions else table
+    return "\n".join([table, *_total_lines(statistics)])
 
 
 def total_statistics_html(statistics: TotalStatistics) -> str:
     """Formats a `TotalStatistics` as HTML for notebooks."""
     table = html_table(TOTAL_COLUMNS, _total_rows(statistics))
-    evictions = evictions_text(statistics.evictions) if any(statistics.evictions) else ""
-    return f"{table}<div>{html.escape(evictions)}</div>" if evictions else table
+    return table + "".join(f"<div>{html.escape(it)}</div>" for it in _total_lines(statistics))
 
 
 # ---- budgets ----

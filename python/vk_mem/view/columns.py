@@ -27,7 +27,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vk_mem.dump.kinds import KINDS, usage_text
+from vk_mem.dump.kinds import HELD, KINDS, usage_text
 from vk_mem.dump.model import Heap
 from vk_mem.dump.words import flags_text
 from vk_mem.view.layout import budget_texts, heading, pool_figures, summary
@@ -112,6 +112,7 @@ def _kinds() -> list[dict[str, Any]]:
         {
             "key": kind.key,
             "title": kind.title,
+            "held": number in HELD,
             "light": light[number],
             "dark": dark[number],
             "onLight": ink_on(light[number]),
@@ -256,6 +257,7 @@ def _heap(heap: Heap | None) -> dict[str, Any]:
         "budget": heap.known_budget,
         "usage": heap.known_usage,
         "held": held,
+        "apart": heap.held,
         "allocated": heap.figures.allocation_bytes,
         "texts": texts,
         "over": over,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vk_mem.dump.kinds import KINDS
 from vk_mem.dump.model import Figures, Heap, PoolDump
-from vk_mem.dump.words import evictions_text, figures_text, flags_text
+from vk_mem.dump.words import debug_text, evictions_text, figures_text, flags_text
 from vk_mem.text import count_text, percent, short, size_text, visible
 from vk_mem.view.pieces import Pieces, bar_height, cut
 from vk_mem.view.scene import AFTER, BEFORE, Bar, HeapPart, PoolPart, Progress, Scene, TypePart
@@ -212,7 +212,7 @@ class _Page:
             self.label(MARGIN, fitted(text, self.inner, 12), "quiet")
 
     def budget(self, heap: Heap) -> None:
-        """Draws the bar of a heap: allocated, free in blocks, other usage, and the budget."""
+        """Draws the bar of a heap: allocated, held back, free in blocks, other usage, budget."""
         for x, width, fill, title in budget_parts(heap, self.inner):
             tick = fill == "budget"
             y, height = (self.y - 3, 16.0) if tick else (self.y, 10.0)
@@ -319,6 +319,9 @@ def summary(scene: Scene) -> Iterator[str]:
         yield figures_text(scene.dump.total)
     if any(scene.dump.evictions):
         yield evictions_text(scene.dump.evictions)
+    debug = [it.debug for it in (scene.before, scene.dump) if it is not None]
+    if any(map(any, debug)):
+        yield " → ".join(dict.fromkeys(map(debug_text, debug)))
     if not scene.dump.detailed:
         yield "The dump has totals only, no single blocks and allocations."
 
@@ -359,9 +362,10 @@ def pool_figures(part: PoolPart) -> str:
 def _pool_figures(pool: PoolDump | None) -> str:
     if pool is None or not (pool.blocks or pool.dedicated):
         return "empty"
-    dedicated = sum(it.size for it in pool.dedicated)
+    dedicated = sum(it.size for it in pool.dedicated if it.is_allocation)
     allocated = dedicated + sum(it.allocated for it in pool.blocks)
-    size = dedicated + sum(it.size for it in pool.blocks)
+    size = sum(it.size + sum(it.margins) for it in pool.dedicated)
+    size += sum(it.size for it in pool.blocks)
     counts = [count_text(len(pool.blocks), "block")] if pool.blocks else []
     if pool.dedicated:
         counts.append(f"{len(pool.dedicated):,} dedicated")
@@ -389,7 +393,8 @@ def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, 
     x = 0.0
     for size, fill, title in (
         (figures.allocation_bytes, "allocated", "allocated"),
-        (held - figures.allocation_bytes, "reserved", "free in blocks"),
+        (heap.held, "held", "in margins and quarantine"),
+        (held - figures.allocation_bytes - heap.held, "reserved", "free in blocks"),
         (max(usage - held, 0), "foreign", "used besides"),
     ):
         part = min(max(width * size / whole, 2.0 if size else 0.0), width - x)
@@ -410,10 +415,11 @@ def budget_texts(heap: Heap) -> tuple[list[tuple[str, str]], bool]:
     """Returns the legend of a heap's bar as texts with colours, and whether it is over budget."""
     figures = heap.figures
     held = max(figures.block_bytes, figures.allocation_bytes)
-    texts = [
-        ("allocated", f"{size_text(figures.allocation_bytes)} allocated"),
-        ("reserved", f"{size_text(held - figures.allocation_bytes)} free in blocks"),
-    ]
+    texts = [("allocated", f"{size_text(figures.allocation_bytes)} allocated")]
+    if heap.held:
+        texts.append(("held", f"{size_text(heap.held)} in margins and quarantine"))
+    free = max(held - figures.allocation_bytes - heap.held, 0)
+    texts.append(("reserved", f"{size_text(free)} free in blocks"))
     usage, budget = heap.known_usage, heap.known_budget
     if usage is not None and usage > held:
         texts.append(("foreign", f"{size_text(usage - held)} used besides"))

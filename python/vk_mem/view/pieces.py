@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vk_mem.dump.kinds import FREE, KINDS
+from vk_mem.dump.kinds import FREE, KINDS, USES
 from vk_mem.text import short, size_text
 from vk_mem.view.scene import AFTER, BEFORE, BOTH, Bar, Row, Scene
 
@@ -151,6 +151,8 @@ def _stacks(
 def region_title(row: Row) -> str:
     """Describes a region in one line, without escaping."""
     region = row.region
+    if row.kind >= USES:
+        return f"{KINDS[row.kind].title}, {size_text(region.size)}"
     parts = [short(region.name, 80)] if region.name else []
     parts.append(f"{KINDS[row.kind].title}, {size_text(region.size)}")
     if row.moved:

@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vk_mem.dump.compare import DiffEntry, diff
-from vk_mem.dump.kinds import FREE, GONE, MOVED, NEW, SAME, kind_of
+from vk_mem.dump.kinds import FREE, GONE, HELD, MOVED, NEW, SAME, USES, kind_of
 from vk_mem.dump.load import Source, as_dump
-from vk_mem.dump.model import Block, Dump, Heap, MemoryType, PoolDump, Region
+from vk_mem.dump.model import (
+    Block,
+    Dump,
+    Heap,
+    MemoryType,
+    PoolDump,
+    Region,
+    ResourceClass,
+)
 
 BOTH, BEFORE, AFTER = 0, 1, 2
 SHADES = {BOTH: SAME, BEFORE: GONE, AFTER: NEW}
@@ -109,16 +117,18 @@ class Scene:
 
     def shade(self, row: Row) -> int:
         """Returns the kind that determines the colour of a row."""
-        if self.before is None or row.kind == FREE:
+        if self.before is None or row.kind >= USES:
             return row.kind
         return MOVED if row.moved else SHADES[row.side]
 
     def shades(self) -> list[int]:
         """Returns the kinds that occur, for the legend."""
+        kinds = {row.kind for *_, bar in self.bars() for row in bar.rows}
+        held = [kind for kind in HELD if kind in kinds]
         if self.before is not None:
             moved = any(row.moved for *_, bar in self.bars() for row in bar.rows)
-            return [SAME, *([MOVED] if moved else []), GONE, NEW, FREE]
-        return [*sorted({row.kind for *_, bar in self.bars() for row in bar.rows} - {FREE}), FREE]
+            return [SAME, *([MOVED] if moved else []), GONE, NEW, *held, FREE]
+        return [*sorted(kinds - {FREE, *HELD}), *held, FREE]
 
 
 class _Kinds:
@@ -206,7 +216,7 @@ class _Sides:
         """Returns `BOTH`, or the side of a region that only one dump has."""
         if self.dumps is None:
             return BOTH
-        return side if region.is_free or id(region) in self.only else BOTH
+        return side if not region.is_allocation or id(region) in self.only else BOTH
 
 
 def _place(entry: DiffEntry) -> str:
@@ -252,7 +262,7 @@ def _block_bar(a: Block | None, b: Block | None, sides: _Sides) -> Bar:
                 if found != BOTH or number == AFTER:
                     bar.rows.append(sides.row(region, region.offset, found))
         bar.rows.sort(key=lambda row: (row.position, row.side))
-    bar.count = sum(row.kind != FREE for row in bar.rows)
+    bar.count = sum(row.kind < USES for row in bar.rows)
     _overlaps(bar)
     gone: dict[int, list[Region]] = {}
     if compares and a and b:
@@ -273,22 +283,34 @@ def _strip(a: Iterable[Region], b: Iterable[Region], sides: _Sides) -> Bar | Non
     if not rows:
         return None
     rows.sort(key=lambda row: -row.region.size)
+    count = sum(row.kind < USES for row in rows)
+    rows = [part for row in rows for part in _with_margins(row, sides)]
     end = 0
     for row in rows:
         row.position = end
         end += row.region.size
-    now = sum(row.region.size for row in rows if row.side != BEFORE)
-    bar = Bar("", end, True, BOTH, rows, now, 0.0, count=len(rows))
+    now = sum(row.region.size for row in rows if row.side != BEFORE and row.kind < USES)
+    bar = Bar("", end, True, BOTH, rows, now, 0.0, count=count)
     if any(row.region.aliases for row in rows):
         _aliases(bar, sides.kind, None, {})
     return bar
+
+
+def _with_margins(row: Row, sides: _Sides) -> Iterator[Row]:
+    """Yields dedicated memory between its margins, which the dump does not list as regions."""
+    front, back = row.region.margins
+    for size, region in ((front, None), (0, row), (back, None)):
+        if region is not None:
+            yield region
+        elif size:
+            yield sides.row(Region(0, size, ResourceClass.MARGIN), 0, row.side)
 
 
 def _overlaps(bar: Bar) -> None:
     """Finds regions that overlap, as some foreign dumps have: later ones are drawn as aliases."""
     before = after = 0
     for row in bar.rows:
-        if row.kind == FREE:
+        if row.kind >= USES:
             continue
         start, side = row.position, row.side
         if (side != AFTER and start < before) or (side != BEFORE and start < after):

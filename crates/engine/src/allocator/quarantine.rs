@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Allocator;
-use crate::debugging::guarded::{GuardedRange, GuardedUse, QuarantineOwner};
+use crate::debugging::guarded::{GuardedRange, GuardedUse};
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolId, PoolKey};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
+use crate::pools::leaving::QuarantineOwner;
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 
@@ -123,6 +124,15 @@ impl Allocator {
         self.pools
             .with_pool(id.pool_key(), |pool| pool.guarded_ranges_of(id, with_neighbours))
             .unwrap_or(Err(Error::UseAfterFree))
+    }
+
+    /// Returns where an allocation and its margins lie, whether they hold the pattern or not. O(1).
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
+    pub fn hold_memory_of(&self, id: AllocationId) -> Result<AllocationMemory, Error> {
+        let found = self.pools.with_pool(id.pool_key(), |pool| pool.hold_memory_of(id));
+        found.ok_or(Error::UseAfterFree)
     }
 
     /// Returns whether a range of a margin or of the quarantine is still what it was when it was listed.

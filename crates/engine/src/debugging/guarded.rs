@@ -1,6 +1,5 @@
-//! What a checker is told: memory that nobody may write, and freed memory in quarantine.
+//! What a checker is told: memory that nobody may write.
 
-use crate::device::MemoryHandle;
 use crate::handle::AllocationId;
 
 /// Why nobody may write a range.
@@ -32,28 +31,4 @@ pub struct GuardedRange {
     pub token: u64,
     /// The next allocations below and above that are live, in the same memory object.
     pub neighbours: [Option<AllocationId>; 2],
-}
-
-/// A freed allocation in quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quarantined {
-    /// The id that it had, which is stale.
-    pub id: AllocationId,
-    /// What the owner gave with the free.
-    pub token: u64,
-    /// Its memory object.
-    pub memory: MemoryHandle,
-    /// Index into the device's memory types.
-    pub memory_type_index: u32,
-    /// Offset in the memory object, in bytes.
-    pub offset: u64,
-    /// Size in bytes.
-    pub size: u64,
-}
-
-/// The owner of the allocations in quarantine, who looks at them once more before their memory is given out again.
-pub trait QuarantineOwner: Send + Sync {
-    /// Called, without any lock of the engine's, with allocations whose quarantine is over. Until this has returned
-    /// their memory is not given out again and not freed. May read it; must not allocate or free.
-    fn leaving(&self, allocations: &[Quarantined]);
 }

@@ -33,41 +33,73 @@ impl Pattern {
         Self { seed: mix(key ^ mix(memory.0 ^ 0x9E37_79B9_7F4A_7C15)) }
     }
 
-    /// Returns the eight bytes from an offset on that is a multiple of 8.
-    fn word(self, index: u64) -> [u8; 8] {
-        mix(self.seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15))).to_le_bytes()
+    /// Returns the eight bytes from an offset on that is a multiple of 8, the first one lowest.
+    fn word(self, index: u64) -> u64 {
+        mix(self.seed.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
-    /// Calls `run` with each part of a range that lies in one word of the pattern: where it begins in the range,
-    /// and the bytes.
-    fn parts(self, offset: u64, length: usize, mut run: impl FnMut(usize, &[u8])) {
+    /// Calls `run` with each eight bytes of a range, fewer at its end: where they begin in the range, their number,
+    /// and the bytes of the pattern. Stops when it returns false.
+    #[inline]
+    fn words(self, offset: u64, length: usize, mut run: impl FnMut(usize, usize, u64) -> bool) {
+        let (mut index, shift) = (offset / 8, 8 * (offset % 8) as u32);
+        let mut low = self.word(index);
         let mut at = 0;
         while at < length {
-            let (word, skip) = ((offset + at as u64) / 8, ((offset + at as u64) % 8) as usize);
-            let count = (8 - skip).min(length - at);
-            run(at, &self.word(word)[skip..skip + count]);
-            at += count;
+            index += 1;
+            let count = (length - at).min(8);
+            // The last bytes may lie in one word.
+            let needs_next = u64::from(shift / 8) + count as u64 > 8 || at + 8 < length;
+            let high = if needs_next { self.word(index) } else { 0 };
+            let bytes = if shift == 0 { low } else { low >> shift | high << (64 - shift) };
+            if !run(at, count, bytes) {
+                return;
+            }
+            low = high;
+            at += 8;
         }
     }
 
     /// Writes the bytes from `offset` of the memory object on.
     pub fn fill(self, offset: u64, into: &mut [u8]) {
-        self.parts(offset, into.len(), |at, part| into[at..at + part.len()].copy_from_slice(part));
+        self.words(offset, into.len(), |at, count, word| {
+            into[at..at + count].copy_from_slice(&word.to_le_bytes()[..count]);
+            true
+        });
+    }
+
+    /// Returns whether bytes that were read from `offset` of the memory object on are the pattern.
+    #[inline]
+    pub fn is_at(self, offset: u64, found: &[u8]) -> bool {
+        let mut is_same = true;
+        self.words(offset, found.len(), |at, count, word| {
+            let mut bytes = [0; 8];
+            if count == 8 {
+                bytes.copy_from_slice(&found[at..at + 8]);
+            } else {
+                bytes[..count].copy_from_slice(&found[at..at + count]);
+            }
+            let differs = (u64::from_le_bytes(bytes) ^ word) << (64 - 8 * count as u32);
+            is_same = differs == 0;
+            is_same
+        });
+        is_same
     }
 
     /// Compares bytes that were read from `offset` of the memory object on; `None` if they are the pattern.
     pub fn first_difference(self, offset: u64, found: &[u8]) -> Option<Difference> {
+        if self.is_at(offset, found) {
+            return None;
+        }
         let mut ends: Option<(usize, usize, u64)> = None;
-        self.parts(offset, found.len(), |at, part| {
-            if found[at..at + part.len()] == *part {
-                return;
-            }
-            for (place, expected) in (at..).zip(part) {
+        self.words(offset, found.len(), |at, count, word| {
+            for (place, expected) in (at..).zip(&word.to_le_bytes()[..count]) {
                 if found[place] != *expected {
                     let (first, _, count) = ends.unwrap_or((place, place, 0));
                     ends = Some((first, place, count + 1));
                 }
             }
+            true
         });
         ends.map(|(first, last, count)| Difference {
             offset: offset + first as u64,
@@ -92,7 +124,9 @@ mod tests {
         let whole = bytes(7, 3, 0, 256);
         for start in 0..64 {
             for length in 0..40 {
-                assert_eq!(bytes(7, 3, start, length), whole[start as usize..][..length]);
+                let part = &whole[start as usize..][..length];
+                assert_eq!(bytes(7, 3, start, length), part);
+                assert!(Pattern::new(7, MemoryHandle(3)).is_at(start, part));
             }
         }
     }

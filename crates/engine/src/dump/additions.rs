@@ -16,11 +16,13 @@
 //!
 //! `Debug` tells the bytes that VMA's counts have among the unused ones, and where they are: each block lists its
 //! margins and what is in quarantine as pairs of offset and size, dedicated memory the sizes of its two margins.
+//! Dedicated memory in quarantine, which VMA's keys do not list, has its own size before these two.
 //!
 //! ```json
 //! "Debug": {"MarginCount": 2, "MarginBytes": 32, "QuarantinedCount": 1, "QuarantinedBytes": 64,
 //!           "DefaultPools": {"Type 0": {"Blocks": {"0": {"Margins": [[0, 16], [80, 16]], "Quarantined": []}},
-//!                                       "DedicatedAllocations": {"3": [16, 16]}}}}
+//!                                       "DedicatedAllocations": {"3": [16, 16]},
+//!                                       "QuarantinedDedicated": [[4096, 16, 16]]}}}
 //! ```
 
 use crate::dump::describe::{AliasDescription, Describe, Description, type_name};
@@ -93,7 +95,9 @@ fn debug_of_pool(json: &mut JsonWriter, key: &str, number: u32, pool: &PoolSnaps
     let is_held =
         |it: &RegionSnapshot| matches!(it.view.is, RangeUse::Margin | RangeUse::Quarantined);
     let has_margins = |it: &DedicatedSnapshot| it.margins != [0, 0];
-    let any = pool.blocks.regions.iter().any(is_held) || pool.dedicated.iter().any(has_margins);
+    let any = pool.blocks.regions.iter().any(is_held)
+        || pool.dedicated.iter().any(has_margins)
+        || !pool.quarantined.is_empty();
     if !any {
         return;
     }
@@ -121,6 +125,16 @@ fn debug_of_pool(json: &mut JsonWriter, key: &str, number: u32, pool: &PoolSnaps
                 });
             }
         });
+        if !pool.quarantined.is_empty() {
+            json.key("QuarantinedDedicated").array(|json| {
+                for it in &pool.quarantined {
+                    json.array(|json| {
+                        json.number(it.size);
+                        it.margins.iter().for_each(|&size| json.number(size));
+                    });
+                }
+            });
+        }
     });
 }
 

@@ -8,10 +8,10 @@ use crate::device::DedicatedTarget;
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::lock::{Mutex, rank};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::quarantine::{Entry, Quarantine, Quarantines};
-use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM};
+use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM, QuarantinedSnapshot};
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
@@ -43,6 +43,13 @@ pub(crate) struct HeldObject {
     pub offset: u64,
     margins: [u64; 2],
     is_filled: bool,
+}
+
+impl HeldObject {
+    /// Returns the bytes on either side of the allocation that hold the pattern, if its margins are so large.
+    pub fn margin(&self, bytes: u64) -> u64 {
+        if self.is_filled && self.margins != [0, 0] { bytes } else { 0 }
+    }
 }
 
 /// The dedicated allocations of one pool.
@@ -217,6 +224,18 @@ impl Dedicated {
         Some(self.guards(key, slot).unwrap_or(none))
     }
 
+    /// Returns where an allocation and its margins lie; `None` if the key is stale.
+    pub(crate) fn hold_memory_of(&self, key: SlotKey) -> Option<AllocationMemory> {
+        let inside = self.inside.lock();
+        let slot = inside.slots.get(key)?;
+        let memory = (slot.memory.clone(), slot.lease.clone());
+        let margin = if slot.margins == [0, 0] { 0 } else { self.margin };
+        let id = AllocationId::new(self.pool_key, true, key);
+        let margin = (margin, slot.is_filled && margin != 0);
+        let place = (slot.offset, slot.size);
+        Some(AllocationMemory::new(id, memory, place, margin))
+    }
+
     /// Returns whether a freed allocation is in quarantine.
     pub(crate) fn is_quarantined(&self, key: SlotKey) -> bool {
         self.inside.lock().quarantine.as_ref().is_some_and(|it| it.contains(key))
@@ -340,13 +359,10 @@ impl Dedicated {
         statistics
     }
 
-    /// Counts memory objects and allocations in quarantine. O(allocations in quarantine).
-    pub(crate) fn statistics_of_quarantine(&self) -> Statistics {
-        self.inside.lock().statistics_of_quarantine()
-    }
-
-    /// Copies all allocations, under one lock. O(slots).
-    pub(crate) fn copy_for_dump(&self) -> Result<Vec<DedicatedSnapshot>, Error> {
+    /// Copies all allocations and what is in quarantine, under one lock. O(*n* log *n*) for the latter.
+    pub(crate) fn copy_for_dump(
+        &self,
+    ) -> Result<(Vec<DedicatedSnapshot>, Vec<QuarantinedSnapshot>), Error> {
         let inside = self.inside.lock();
         let mut copied = Vec::new();
         copied.try_reserve_exact(inside.slots.len()).map_err(|_| NO_ROOM)?;
@@ -358,7 +374,18 @@ impl Dedicated {
             kind: slot.kind,
         };
         copied.extend(inside.slots.iter().map(copy));
-        Ok(copied)
+        let mut quarantined = Vec::new();
+        let held = inside.quarantine.as_ref().map_or(0, |it| it.held().0 as usize);
+        quarantined.try_reserve_exact(held).map_err(|_| NO_ROOM)?;
+        let entries = inside.quarantine.iter().flat_map(Quarantine::iter);
+        quarantined.extend(entries.map(|(_, entry)| QuarantinedSnapshot {
+            size: entry.size,
+            margins: entry.memory.margins,
+            memory_size: entry.memory.memory.size,
+        }));
+        drop(inside);
+        quarantined.sort_unstable();
+        Ok((copied, quarantined))
     }
 }
 

@@ -31,6 +31,19 @@ impl Blocks {
         self.margins().sum(alignment)
     }
 
+    /// Returns the bytes on either side of the payload of a live region that are its margins.
+    pub fn margin_of(&self, key: SlotKey) -> u64 {
+        match self.margins_of(key) {
+            0 => 0,
+            _ => self.margins().bytes(),
+        }
+    }
+
+    /// Returns whether the margins of a live region hold the pattern.
+    pub fn is_filled(&self, key: SlotKey) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.filled.contains(key))
+    }
+
     /// Counts the margins of a new region, which was asked for with an alignment.
     pub fn note_margins(&mut self, key: SlotKey, alignment: u64) {
         let Some(guard) = &mut self.guard else { return };

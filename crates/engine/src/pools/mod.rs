@@ -8,6 +8,7 @@ mod filled;
 pub(crate) mod guard;
 mod guarded;
 pub(crate) mod guarded_memory;
+pub(crate) mod leaving;
 pub(crate) mod margin;
 pub(crate) mod memory_object;
 pub(crate) mod moves;

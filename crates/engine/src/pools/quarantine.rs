@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::debugging::guarded::QuarantineOwner;
 use crate::debugging::options::QuarantineLimit;
 use crate::handle::{PoolKey, SlotKey};
 use crate::lock::{RwLock, rank};
+use crate::pools::leaving::QuarantineOwner;
 
 /// The freed allocations that leave a quarantine together: so many are looked at before any of them is given out.
 pub(crate) const LEAVING_AT_ONCE: usize = 256;

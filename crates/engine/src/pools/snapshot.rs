@@ -109,6 +109,17 @@ pub(crate) struct DedicatedSnapshot {
     pub kind: ResourceKind,
 }
 
+/// Copied dedicated memory in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QuarantinedSnapshot {
+    /// Size of the allocation that it was, in bytes.
+    pub size: u64,
+    /// Bytes of the margins before and behind that.
+    pub margins: [u64; 2],
+    /// Size of the memory object in bytes.
+    pub memory_size: u64,
+}
+
 /// A copied pool.
 pub(crate) struct PoolSnapshot {
     pub pool_key: PoolKey,
@@ -118,8 +129,8 @@ pub(crate) struct PoolSnapshot {
     pub ignores_granularity: bool,
     pub blocks: BlocksSnapshot,
     pub dedicated: Vec<DedicatedSnapshot>,
-    /// The statistics of dedicated memory in quarantine.
-    pub quarantined: Statistics,
+    /// Dedicated memory in quarantine, by size.
+    pub quarantined: Vec<QuarantinedSnapshot>,
 }
 
 impl DedicatedSnapshot {
@@ -132,7 +143,11 @@ impl DedicatedSnapshot {
 impl PoolSnapshot {
     /// Counts blocks, allocations and unused ranges.
     pub fn statistics(&self) -> Statistics {
-        let mut statistics = self.quarantined;
+        let mut statistics = Statistics::default();
+        let add_margins = |statistics: &mut Statistics, margins: [u64; 2]| {
+            let margins = margins.into_iter().filter(|&size| size != 0);
+            margins.for_each(|size| statistics.add_margin(size));
+        };
         for (block, regions) in self.blocks.each() {
             statistics.add_block(block.memory.size);
             regions.iter().for_each(|region| region.view.add_to(&mut statistics));
@@ -140,10 +155,12 @@ impl PoolSnapshot {
         for it in &self.dedicated {
             statistics.add_block(it.memory_size);
             statistics.add_allocation(it.size());
-            it.margins
-                .into_iter()
-                .filter(|&size| size != 0)
-                .for_each(|size| statistics.add_margin(size));
+            add_margins(&mut statistics, it.margins);
+        }
+        for it in &self.quarantined {
+            statistics.add_block(it.memory_size);
+            statistics.add_quarantined(it.size);
+            add_margins(&mut statistics, it.margins);
         }
         statistics
     }

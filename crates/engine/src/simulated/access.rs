@@ -46,31 +46,57 @@ impl SimulatedDevice {
         target_offset: u64,
         size: u64,
     ) {
-        let from = MemoryRange { memory: source, offset: source_offset, size };
-        let to = MemoryRange { memory: target, offset: target_offset, size };
-        let (Some(from), Some(to)) = (self.device_store(from), self.device_store(to)) else {
+        self.device_copy_regions(source, target, [(source_offset, target_offset, size)]);
+    }
+
+    /// Copies regions, as offset in the source, offset in the target and size in bytes, like
+    /// [`device_copy`](Self::device_copy).
+    pub fn device_copy_regions(
+        &self,
+        source: MemoryHandle,
+        target: MemoryHandle,
+        regions: impl IntoIterator<Item = (u64, u64, u64)>,
+    ) {
+        let nothing = |memory| MemoryRange { memory, offset: 0, size: 0 };
+        let (Some((from, from_size)), Some((to, to_size))) =
+            (self.device_store_of(nothing(source)), self.device_store_of(nothing(target)))
+        else {
             return;
         };
-        if source == target && source_offset.abs_diff(target_offset) < size {
-            self.report_violation(
-                Call::Submit,
-                format!(
-                    "a copy of {} from {source_offset} to {target_offset} of the same memory \
-                     {:#x} overlaps",
-                    bytes(size),
-                    source.0
-                ),
-            );
-            return;
-        }
-        // Memory that was never written reads as zero; so copying zeros into it changes nothing.
-        match (from.peek(), to.peek()) {
-            (None, None) => {}
-            (None, Some(to)) => to.fill(target_offset, size, &[0]),
-            (Some(from), _) => match to.get() {
-                Some(to) => to.copy_from(target_offset, &from, source_offset, size),
-                None => self.out_of_host_memory(),
-            },
+        for (source_offset, target_offset, size) in regions {
+            let read = MemoryRange { memory: source, offset: source_offset, size };
+            let written = MemoryRange { memory: target, offset: target_offset, size };
+            let mut is_inside = true;
+            for (range, size) in [(read, from_size), (written, to_size)] {
+                if !lies_inside(&range, size) {
+                    self.report_violation(Call::Submit, outside(&range, size));
+                    is_inside = false;
+                }
+            }
+            if !is_inside {
+                continue;
+            }
+            if source == target && source_offset.abs_diff(target_offset) < size {
+                self.report_violation(
+                    Call::Submit,
+                    format!(
+                        "a copy of {} from {source_offset} to {target_offset} of the same memory \
+                         {:#x} overlaps",
+                        bytes(size),
+                        source.0
+                    ),
+                );
+                continue;
+            }
+            // Memory that was never written reads as zero; so copying zeros into it changes nothing.
+            match (from.peek(), to.peek()) {
+                (None, None) => {}
+                (None, Some(to)) => to.fill(target_offset, size, &[0]),
+                (Some(from), _) => match to.get() {
+                    Some(to) => to.copy_from(target_offset, &from, source_offset, size),
+                    None => self.out_of_host_memory(),
+                },
+            }
         }
     }
 
@@ -93,6 +119,11 @@ impl SimulatedDevice {
 
     /// Returns the device's store of a range, if that lies inside live memory.
     fn device_store(&self, range: MemoryRange) -> Option<Arc<LazyStore>> {
+        self.device_store_of(range).map(|(store, _)| store)
+    }
+
+    /// Returns the device's store of a range, if that lies inside live memory, and the size of the memory in bytes.
+    fn device_store_of(&self, range: MemoryRange) -> Option<(Arc<LazyStore>, u64)> {
         let found = {
             let objects = self.objects.lock();
             match objects.live.get(&range.memory.0) {
@@ -100,7 +131,7 @@ impl SimulatedDevice {
                 Some(object) if !lies_inside(&range, object.public.size) => {
                     Err(outside(&range, object.public.size))
                 }
-                Some(object) => Ok(Arc::clone(&object.device)),
+                Some(object) => Ok((Arc::clone(&object.device), object.public.size)),
             }
         };
         found.inspect_err(|what| self.report_violation(Call::Submit, what)).ok()

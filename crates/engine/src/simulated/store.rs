@@ -119,7 +119,14 @@ impl Store {
 
     /// Copies `size` bytes; ranges of one store must not overlap.
     pub(super) fn copy_from(&self, offset: u64, source: &Self, source_offset: u64, size: u64) {
-        let mut buffer = vec![0; COPY_STEP.min(size) as usize];
+        let (mut few, mut many) = ([0; 256], Vec::new());
+        let buffer = match few.get_mut(..size as usize) {
+            Some(few) => few,
+            None => {
+                many.resize(COPY_STEP.min(size) as usize, 0);
+                &mut many
+            }
+        };
         let mut done = 0;
         while done < size {
             let step = COPY_STEP.min(size - done);

@@ -143,6 +143,7 @@ impl Allocator {
         run.end(&self.state);
         detach(py, || self.state.engine().wait_for_releases());
         self.handlers.call_pending(py, &self.state);
+        self.state.raise_found(py)?;
         statistics(py, &figures)
     }
 
@@ -178,6 +179,7 @@ impl Allocator {
         let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
         let figures = self.step(py, Asker::Program, pool, algorithm, max_bytes, max_moves)?;
         self.handlers.call_pending(py, &self.state);
+        self.state.raise_found(py)?;
         statistics(py, &figures)
     }
 

@@ -98,7 +98,7 @@ impl Allocator {
         let name = |index: usize| {
             names.get(index).map_or(keywords.name.as_deref(), |name| name.as_deref())
         };
-        self.state.events.tell_created(py, &resources, name);
+        let is_heard = self.state.events.tell_created(py, &resources, name);
         let list = PyList::empty(py);
         let finish = || {
             for (index, resource) in resources.iter().enumerate() {
@@ -114,6 +114,9 @@ impl Allocator {
         if let Err(error) = finished {
             destroy_many(py, &self.state, &resources.iter().collect::<Vec<_>>())?;
             return Err(error);
+        }
+        if is_heard {
+            self.debug_new(py, list.iter());
         }
         if keywords.may_be_lost() {
             for object in &list {

@@ -153,6 +153,8 @@ impl Allocator {
     /// `frames_in_use` is the number of frames for which what was created in the pool with `CAN_BECOME_LOST` is not
     /// lost after its last use, by default that of the allocator; not less than `frames_in_flight`.
     ///
+    /// `debug` is a `Debug` for what is created in the pool, instead of that of the allocator.
+    ///
     /// `ignore_buffer_image_granularity` is for pools of one kind of resource. `priority` is from 0 to 1
     /// (`VK_EXT_memory_priority`), and ignored if that extension is not enabled. `min_alignment` is in bytes.
     /// `memory_allocate_next` is the address or struct of a `pNext` chain for each `vkAllocateMemory`, kept

@@ -2,11 +2,13 @@
 
 mod alias;
 mod budget;
+mod corruption;
 pub mod create;
 mod defragment;
 mod dump;
 mod flush;
 mod handlers;
+mod heap_margins;
 mod import;
 mod leaks;
 mod losses;
@@ -40,6 +42,8 @@ use vkmem_vulkan::DeviceAllocator;
 use crate::arguments::callback::exchange;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
+use crate::debugging::settings::DebugSettings;
+use crate::debugging::{self, read};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
@@ -105,6 +109,10 @@ const MOST_HEAPS: usize = 16;
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
 /// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
+/// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the
+/// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame`: the keywords
+/// of `Debug`, separated by commas, or `all`. `debug=Debug()` switches all off, whatever the environment says.
+///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct Allocator {
@@ -114,6 +122,8 @@ pub struct Allocator {
     steps: Steps,
     /// Whether the beginning of a frame loses resources where a heap is over its budget.
     evicts_over_budget: bool,
+    /// What it does to find faults of the program.
+    debug: DebugSettings,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -170,12 +180,16 @@ impl Allocator {
         user_data: Option<Link<PyAny>>,
         object: T,
     ) -> PyResult<Py<T>> {
-        self.state.events.tell_created(py, std::slice::from_ref(&resource), |_| name);
+        let new = std::slice::from_ref(&resource);
+        let is_heard = self.state.events.tell_created(py, new, |_| name);
         if name.is_some() {
             let named = resource.set_name(name).or_raise(py);
             named.inspect_err(|_| resource.discard(py))?;
         }
         let made = python_object(py, resource, user_data, object)?;
+        if is_heard {
+            self.debug_new(py, std::iter::once(made.bind(py).as_any().clone()));
+        }
         self.handlers.call_pending(py, &self.state);
         Ok(made)
     }
@@ -243,6 +257,7 @@ impl Drop for Allocator {
         self.steps.give_up();
         self.state.stop_delivery();
         exchange(&self.state.on_lost, None);
+        exchange(&self.state.on_corruption, None);
     }
 }
 
@@ -268,7 +283,7 @@ impl Allocator {
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
         strict_host_access = None, auto_defragment = None, defragment_when_full = false,
-        frames_in_use = None, evict_over_budget = false
+        frames_in_use = None, evict_over_budget = false, debug = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -287,6 +302,7 @@ impl Allocator {
         defragment_when_full: bool,
         frames_in_use: Option<&Bound<'_, PyAny>>,
         evict_over_budget: bool,
+        debug: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -306,7 +322,9 @@ impl Allocator {
             size.map(|size| unsigned(size, name)).transpose()
         };
         let small_heap = preferred_small_heap_block_size;
+        let debug = read::debug_of_allocator(py, debug)?;
         let options = AllocatorOptions {
+            debug: debug.engine_options(),
             preferred_block_size: block_size(preferred_block_size, "preferred_block_size")?,
             preferred_small_heap_block_size: block_size(
                 small_heap,
@@ -328,9 +346,16 @@ impl Allocator {
             ..AllocatorOptions::default()
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
-        let strict = strict_host_access.map_or_else(|| options::strict_of_environment(py), Ok)?;
+        let strict = match strict_host_access {
+            Some(strict) => strict,
+            None => debug.strict_host_access || options::strict_of_environment(py)?,
+        };
         let auto = auto_defragment.map_or(Ok(None), Policy::read)?;
         let core = device.get().core.clone();
+        if debug.poison_unmapped && core.driver.handles().device != 0 {
+            let why = "poison_unmapped is for simulated devices: leave it out for a real one";
+            return Err(invalid(py, why));
+        }
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
         let frames = [frames_in_flight, options.frames_in_use];
@@ -344,12 +369,16 @@ impl Allocator {
         if defragment_when_full {
             state.room_maker.get_or_init(|| handlers.rooms.clone());
         }
+        if debug.watches_memory() {
+            debugging::begin(&state, debug);
+        }
         Ok(Self {
             state,
             device: device.clone().unbind(),
             handlers,
             steps: Steps::new(auto, defragment_when_full),
             evicts_over_budget: evict_over_budget,
+            debug,
         })
     }
 
@@ -367,6 +396,15 @@ impl Allocator {
     fn strict_host_access(&self, py: Python<'_>) -> PyResult<bool> {
         let _inside = self.state.enter(py)?;
         Ok(self.state.strict_host_access)
+    }
+
+    /// What it does to find faults of the program: the `Debug` of `debug=`, or what `VK_MEM_DEBUG` says; None if
+    /// all of that is off.
+    #[getter]
+    fn debug<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let _inside = self.state.enter(py)?;
+        let is_on = self.debug != DebugSettings::default();
+        is_on.then(|| read::debug_object(py, &self.debug)).transpose()
     }
 
     /// The device that it allocates from.
@@ -424,7 +462,7 @@ impl Allocator {
         self.keep_budget(py);
         self.step_by_itself(py);
         self.handlers.call_pending(py, &self.state);
-        Ok(())
+        self.state.debugger().map_or(Ok(()), |it| it.begin_frame(py, &self.state))
     }
 
     /// Whether `close` was called.
@@ -441,7 +479,7 @@ impl Allocator {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let closed = close(py, &self.state)?;
         self.steps.give_up();
-        closed.warn(py)
+        closed.warn(py, &self.state)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
@@ -466,8 +504,10 @@ impl Allocator {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.device)?;
         self.state.device_memory.traverse(&visit)?;
-        if let Some(callback) = self.state.on_lost.try_lock() {
-            visit.call(&*callback)?;
+        for slot in [&self.state.on_lost, &self.state.on_corruption] {
+            if let Some(callback) = slot.try_lock() {
+                visit.call(&*callback)?;
+            }
         }
         self.handlers.traverse(&visit)
     }
@@ -475,6 +515,7 @@ impl Allocator {
     fn __clear__(&self) {
         self.state.device_memory.clear();
         exchange(&self.state.on_lost, None);
+        exchange(&self.state.on_corruption, None);
         self.handlers.clear();
     }
 

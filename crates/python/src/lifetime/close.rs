@@ -17,7 +17,9 @@ use super::pins::NotClosed;
 use super::release::release_all;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::{detach, set_ending, try_attach, warn, warn_unclosed, without_gil};
+use crate::interpreter::{
+    detach, in_finaliser, set_ending, try_attach, warn, warn_unclosed, without_gil,
+};
 use crate::process::host_memory::check_room;
 
 /// Host memory that ending one resource takes until all have ended, in bytes.
@@ -82,10 +84,12 @@ pub struct Closed {
 }
 
 impl Closed {
-    /// Issues all warnings; raises an exception if warnings are turned into errors.
-    pub fn warn(&self, py: Python<'_>) -> PyResult<()> {
+    /// Issues all warnings, and reports what was found in the memory; raises an exception if warnings are turned into
+    /// errors.
+    pub fn warn(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
         let leaked = self.leaked.as_ref().map_or(Ok(()), |leaked| warn(py, leaked));
-        unflushed::warn_all(py, &self.lost).and(leaked)
+        let found = allocator.report_found(py);
+        unflushed::warn_all(py, &self.lost).and(found).and(leaked)
     }
 }
 
@@ -169,6 +173,7 @@ pub fn _close_all_at_exit(py: Python<'_>) {
         }
         match close_within(py, state, Some(AT_EXIT)) {
             Ok(closed) => {
+                in_finaliser(py, || state.report_found(py));
                 unflushed::warn_in_finaliser(py, &closed.lost);
                 let leaked = closed.leaked.map_or(String::new(), |leaked| format!(": {leaked}"));
                 warn_unclosed(py, &format!("the allocator of {name} was never closed{leaked}"));

@@ -343,6 +343,8 @@ impl AllocatorState {
             room_maker: OnceLock::new(),
             losing: OnceLock::new(),
             on_lost: Callback::default(),
+            debugger: OnceLock::new(),
+            on_corruption: Callback::default(),
         }
     }
 }

@@ -47,6 +47,7 @@ pub fn destroy_many(
     // Under the GIL: references to Python objects must not change while the cycle collector runs.
     let lost: Vec<String> = ended.iter().filter_map(|it| it.lost_writes()).collect();
     let pending: Vec<PendingRelease> = ended.iter().map(|it| it.pending_release()).collect();
+    state.note_ends(py, &pending);
     detach(py, || {
         let mut live = state.live.lock();
         ended.iter().for_each(|it| it.unlist_from(&mut live));
@@ -64,7 +65,7 @@ pub fn destroy_many(
         }
     });
     state.tell_device_memory(py);
-    unflushed::warn_all(py, &lost)
+    unflushed::warn_all(py, &lost).and(state.raise_found(py))
 }
 
 /// Returns a resource with something bound to it that is not destroyed in the same call.

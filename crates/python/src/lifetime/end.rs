@@ -12,7 +12,8 @@ use super::ownership::{Live, PendingRelease, Resource, ResourceRef};
 use super::pins::NotClosed;
 use super::unflushed;
 use crate::errors::pinned;
-use crate::interpreter::{detach, try_attach, warn_unclosed};
+use crate::interpreter::{detach, in_finaliser, try_attach, warn_unclosed};
+use crate::observe::event::EventKind;
 
 /// The verb for `retire` in error messages.
 const RETIRE: &str = "retire";
@@ -67,20 +68,35 @@ impl Resource {
             return Ok(());
         }
         if let Some(lost) = self.lost_writes() {
-            self.give_back(py);
-            return unflushed::warn(py, &lost);
+            return self.give_back(py).and(unflushed::warn(py, &lost));
         }
-        self.give_back(py);
-        Ok(())
+        self.give_back(py)
     }
 
-    /// Destroys the handle and frees the memory.
+    /// Destroys the handle and frees the memory. An exception, after that, if the memory beside it was overwritten.
     #[inline(always)]
-    fn give_back(&self, py: Python<'_>) {
-        let release = self.pending_release().release(&self.allocator);
+    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
+        let pending = self.pending_release();
+        if self.allocator.events.is_heard(EventKind::Free) {
+            return self.give_back_heard(py, &pending);
+        }
+        let release = pending.release_told(&self.allocator);
         if release.calls_driver() {
             self.end_release(py, release);
         }
+        Ok(())
+    }
+
+    /// Does that where somebody listens.
+    #[cold]
+    #[inline(never)]
+    fn give_back_heard(&self, py: Python<'_>, pending: &PendingRelease) -> PyResult<()> {
+        self.allocator.tell_freed_by_call(py, std::slice::from_ref(pending));
+        let release = pending.release_told(&self.allocator);
+        if release.calls_driver() {
+            self.end_release(py, release);
+        }
+        self.allocator.raise_found(py)
     }
 
     #[cold]
@@ -115,7 +131,7 @@ impl Resource {
     pub fn discard(&self, py: Python<'_>) {
         if self.pins.close(py).is_ok() {
             self.unlist();
-            self.give_back(py);
+            in_finaliser(py, || self.give_back(py));
         }
     }
 
@@ -125,6 +141,12 @@ impl Resource {
         this.allocator.device.check_process(py)?;
         if this.end(py, RETIRE)? {
             this.retired.store(true, Ordering::Relaxed);
+            if this.alias().is_none()
+                && let Some(debugger) = this.allocator.debugger()
+            {
+                let id = this.allocation().id;
+                debugger.ends(py, &this.allocator, &mut std::iter::once(id));
+            }
             if this.has_users() {
                 // What a view wrote is flushed with its end.
                 this.allocator.collect_viewed(this);

@@ -40,7 +40,20 @@ impl AllocatorState {
     /// Pins the allocator for a call; raises after `close`.
     pub fn enter<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.device.check_process(py)?;
-        self.pins.pin(py).ok_or_else(|| closed(py))
+        match self.pins.pin_unwatched(py) {
+            Some(pin) => Ok(pin),
+            None => self.enter_watched(py),
+        }
+    }
+
+    /// Pins the allocator after a check of its memory, if each call checks that.
+    #[cold]
+    fn enter_watched<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.pins.pin(py).ok_or_else(|| closed(py))?;
+        match self.debugger() {
+            Some(debugger) => debugger.enter(py, self).map(|()| pin),
+            None => Ok(pin),
+        }
     }
 }
 
@@ -85,6 +98,20 @@ impl Resource {
     /// Pins the resource, although nothing in its memory is used; raises after `destroy`.
     pub fn enter_unused<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         self.allocator.device.check_process(py)?;
+        match self.pins.pin_unwatched(py) {
+            Some(pin) => Ok(pin),
+            None if self.pins.is_watched() => self.enter_watched(py),
+            None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py)),
+        }
+    }
+
+    /// Pins the resource after a check of all memory.
+    #[cold]
+    fn enter_watched<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        if let Some(debugger) = self.allocator.debugger() {
+            debugger.enter(py, &self.allocator)?;
+        }
+        // The check has let other threads run.
         match self.pins.pin(py) {
             Some(pin) => Ok(pin),
             None => self.enter_after_move(py)?.ok_or_else(|| self.ended_error(py)),

@@ -88,6 +88,7 @@ impl AllocatorState {
     pub fn make_allocations_lost(&self, py: Python<'_>, pool: Option<PoolId>) -> PyResult<usize> {
         let count = detach(py, || self.engine().make_allocations_lost(pool)).or_raise(py)?;
         self.tell_device_memory(py);
+        self.raise_found(py)?;
         Ok(count)
     }
 
@@ -109,6 +110,9 @@ impl AllocatorState {
         };
         // What the device is done with does not hold anything.
         self.retire_background(py);
+        if let Some(debugger) = self.debugger() {
+            detach(py, || debugger.leaves(self, victims));
+        }
         let (mut found, mut held) = (Vec::with_capacity(victims.len()), Vec::new());
         for id in victims {
             match losing.table.find(*id).filter(|it| it.allocation().id == *id) {

@@ -6,6 +6,7 @@ pub(crate) mod bindings;
 pub(crate) mod close;
 pub(crate) mod counted;
 pub(crate) mod create;
+pub(crate) mod debugger;
 pub(crate) mod describe;
 pub(crate) mod destroy_many;
 pub(crate) mod device_memory;

@@ -33,6 +33,7 @@ use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind, Room};
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
 
+use super::debugger::Debugger;
 use super::host_buffer::HeldBuffer;
 use super::location::LocationCell;
 use super::losable::{Losable, Losing};
@@ -201,6 +202,10 @@ pub struct AllocatorState {
     pub(super) losing: OnceLock<Box<Losing<Resource>>>,
     /// Called when resources were lost.
     pub on_lost: Callback,
+    /// What looks for faults of the program in its memory; not set without debugging.
+    pub debugger: OnceLock<Arc<dyn Debugger>>,
+    /// Called when such a fault was found.
+    pub on_corruption: Callback,
 }
 
 /// An ended resource, and how many frames had begun by then.

@@ -12,6 +12,8 @@ use pyo3::Python;
 const CLOSED: u32 = 1 << 31;
 /// Beside [`CLOSED`]: it is open again after the move.
 const MOVING: u32 = 1 << 30;
+/// Calls that pin it do something first, see [`Pins::watch`].
+const WATCHED: u32 = 1 << 29;
 
 /// A count of users, and a bit that says that the object has ended.
 #[derive(Debug, Default)]
@@ -45,6 +47,27 @@ impl Pins {
         self.add(py).then(|| Pinned(self, PhantomData))
     }
 
+    /// Pins the object, unless it is closed or [watched](Self::watch).
+    #[inline]
+    pub fn pin_unwatched<'a>(&'a self, _: Python<'a>) -> Option<Pinned<'a>> {
+        let state = self.state();
+        if state & (CLOSED | WATCHED) != 0 {
+            return None;
+        }
+        self.set(state + 1);
+        Some(Pinned(self, PhantomData))
+    }
+
+    /// Has [`pin_unwatched`](Self::pin_unwatched) refuse from now on.
+    pub fn watch(&self, _: Python<'_>) {
+        self.set(self.state() | WATCHED);
+    }
+
+    /// Whether it is open and watched.
+    pub fn is_watched(&self) -> bool {
+        self.state() & (CLOSED | WATCHED) == WATCHED
+    }
+
     /// Adds a user, which calls [`remove`](Self::remove) itself; false if the object is closed.
     #[inline]
     pub fn add(&self, _: Python<'_>) -> bool {
@@ -65,9 +88,10 @@ impl Pins {
     /// Closes the object, unless it is in use.
     #[inline]
     pub fn close(&self, _: Python<'_>) -> Result<(), NotClosed> {
-        match self.state() {
+        let state = self.state();
+        match state & !WATCHED {
             0 => {
-                self.set(CLOSED);
+                self.set(state | CLOSED);
                 Ok(())
             }
             state if state & (CLOSED | MOVING) == CLOSED => Err(NotClosed::Already),
@@ -82,16 +106,17 @@ impl Pins {
 
     /// Closes the object for the time in which it moves; false if it is in use or has ended.
     pub fn begin_move(&self, _: Python<'_>) -> bool {
-        let is_unused = self.state() == 0;
+        let state = self.state();
+        let is_unused = state & !WATCHED == 0;
         if is_unused {
-            self.set(CLOSED | MOVING);
+            self.set(state | CLOSED | MOVING);
         }
         is_unused
     }
 
     /// Opens it again after a move, with one user if it is `used` from now on.
     pub fn end_move(&self, _: Python<'_>, used: bool) {
-        self.set(u32::from(used));
+        self.set(self.state() & WATCHED | u32::from(used));
     }
 
     /// Whether it moves: it is in use, and will be open again.
@@ -101,7 +126,7 @@ impl Pins {
 
     /// How many use it.
     pub fn count(&self) -> u32 {
-        self.state() & !(CLOSED | MOVING)
+        self.state() & !(CLOSED | MOVING | WATCHED)
     }
 
     /// Undoes a [`close`](Self::close) when a later check fails.

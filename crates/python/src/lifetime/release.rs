@@ -36,9 +36,14 @@ impl PendingRelease {
 
     /// Destroys the handle and frees the memory; the part that calls `vkFreeMemory` runs when the result is
     /// dropped.
-    #[inline]
     pub fn release(&self, state: &AllocatorState) -> Release {
         state.events.tell_freed(std::slice::from_ref(self));
+        self.release_told(state)
+    }
+
+    /// Does that after the listeners were told.
+    #[inline]
+    pub(super) fn release_told(&self, state: &AllocatorState) -> Release {
         // Before the driver can reuse the handle.
         let binding = state.device.bindings.remove(self.handle);
         // SAFETY: the closed pins show that nothing uses it, and it is released once.
@@ -90,6 +95,7 @@ pub fn release_many(state: &AllocatorState, pending: &[PendingRelease]) -> Vec<(
 
 /// Releases all as [`release_many`] does, with the GIL released, as the driver calls may take long.
 pub fn release_all(py: Python<'_>, state: &AllocatorState, pending: &[PendingRelease]) {
+    state.note_ends(py, pending);
     detach(py, || drop(release_many(state, pending)));
     state.tell_device_memory(py);
 }

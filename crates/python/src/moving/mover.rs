@@ -195,6 +195,10 @@ impl Mover {
 /// Destroys the old handles and frees the old memory. Blocks that become empty are given back by another thread: a
 /// frame has no time for that.
 fn release(allocator: &AllocatorState, left: &[Left], counts: &FreedCounts) {
+    if let Some(debugger) = allocator.debugger() {
+        let own = left.iter().filter(|it| it.has_memory).map(|it| it.id);
+        debugger.frees_left(allocator, &own.collect::<Vec<_>>());
+    }
     // Before the driver can reuse the handles.
     drop(allocator.device.bindings.remove_many(left.iter().map(|it| it.handle)));
     let memory: Vec<AllocationId> =

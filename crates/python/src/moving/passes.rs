@@ -131,7 +131,7 @@ impl Defragmentation {
             let ended = self.end_move(py, it.get());
             result = result.and(ended);
         }
-        result
+        result.and(self.allocator.raise_found(py))
     }
 
     fn end_move(&self, py: Python<'_>, it: &DefragmentationMove) -> PyResult<()> {

@@ -166,6 +166,10 @@ impl ProtocolRun {
         if allocator.device.bindings.enter(entries, is_complete).is_err() {
             allocator.device.bindings.set_incomplete();
         }
+        if let Some(debugger) = allocator.debugger() {
+            let moved = [(before.allocation.id, after)];
+            detach(py, || debugger.moved(allocator, &moved));
+        }
         resource.pins.end_move(py, false);
         drop(turn);
         resource.enter_after_move_from(before.allocation.id);
@@ -179,6 +183,9 @@ impl ProtocolRun {
 
     /// Releases what was left where a resource was.
     fn release(&self, allocator: &AllocatorState, before: &Location) {
+        if let Some(debugger) = allocator.debugger() {
+            debugger.frees_left(allocator, &[before.allocation.id]);
+        }
         // Before the driver can reuse the handle.
         drop(allocator.device.bindings.remove(before.handle));
         // SAFETY: the caller of the pass guarantees that the device does not use it any more.

@@ -15,7 +15,7 @@ use super::by_host::{copies_of_others, copy_by_host};
 use super::callbacks;
 use super::mover::{Mover, wait};
 use super::obstacle::Obstacle;
-use super::step::{Frozen, Moved, Planned, Step, freeze, relocation, swap};
+use super::step::{Frozen, Moved, Planned, Step, check_margins, freeze, relocation, swap};
 use crate::arguments::callback::Callback;
 use crate::errors::{is_ours, to_py};
 use crate::interpreter::detach;
@@ -91,8 +91,12 @@ impl RoomMaker for RoomMover {
         };
         let frozen = Frozen { py, planned: &planned, moved: Vec::new() };
         let relocations: Vec<Relocation<'_>> = planned.iter().filter_map(relocation).collect();
-        // SAFETY: the destinations lie in a live block. Until the victims there have ended, the handles are not used.
-        let made = detach(py, || unsafe { allocator.device_allocator.recreate(&relocations) });
+        let made = detach(py, || {
+            check_margins(allocator, &planned);
+            // SAFETY: the destinations lie in a live block. Until the victims there have ended, the handles are not
+            // used.
+            unsafe { allocator.device_allocator.recreate(&relocations) }
+        });
         let Ok(handles) = made else { return false };
         let victims = room.victims().to_vec();
         let lost = allocator.lose(py, &victims, &mut || room.commit());

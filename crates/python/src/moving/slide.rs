@@ -22,7 +22,7 @@ use super::by_host::{HostCopies, is_moved_by_host};
 use super::mover::{FreedCounts, Mover, wait};
 use super::obstacle::Obstacle;
 use super::scratch::Scratch;
-use super::step::{Commit, Copied, Frozen, Planned, Step, freeze, relocation, swap};
+use super::step::{Commit, Copied, Frozen, Planned, Step, check_margins, freeze, relocation, swap};
 use crate::errors::to_py;
 use crate::interpreter::detach;
 use crate::lifetime::movable::MoveTurn;
@@ -167,7 +167,10 @@ pub fn run(
         return Ok(step);
     }
     let frozen = Frozen { py, planned: &ready, moved: Vec::new() };
-    let copied = detach(py, || create_and_copy(allocator, &ready, &routes));
+    let copied = detach(py, || {
+        check_margins(allocator, &ready);
+        create_and_copy(allocator, &ready, &routes)
+    });
     let Copied { handles, failure, .. } = copied.map_err(|error| to_py(py, &error))?;
     step.failure = failure.map(|error| to_py(py, &error));
     let in_place = "what is frozen is neither freed nor mapped";

@@ -259,4 +259,17 @@ pub(super) fn swap(
         // The next bind of an unknown handle looks at all live resources once more.
         allocator.device.bindings.set_incomplete();
     }
+    if let Some(debugger) = allocator.debugger() {
+        let moved: Vec<_> =
+            step.moved.iter().map(|it| (it.before.allocation.id, it.after)).collect();
+        detach(py, || debugger.moved(allocator, &moved));
+    }
+}
+
+/// Checks the margins of what is about to overwrite them, or to be freed with them. The GIL is not held.
+pub(super) fn check_margins(allocator: &AllocatorState, ready: &[Planned]) {
+    if let Some(debugger) = allocator.debugger() {
+        let ids: Vec<_> = ready.iter().map(|it| it.resource.allocation().id).collect();
+        debugger.leaves(allocator, &ids);
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use ash::vk;
 use pyo3::prelude::*;
-use vkmem_vulkan::{BindPlace, HostCopyPerformance, TrackedLayout};
+use vkmem_vulkan::{BindPlace, HostCopyPerformance, ImageContents, TrackedLayout};
 
 use super::allocation::Allocation;
 use super::resource::ResourceObject;
@@ -43,6 +43,15 @@ impl Image {
             initial_layout: info.initial_layout,
             host_copies: OnceLock::new(),
         }
+    }
+}
+
+/// What a clear of an image needs to know.
+pub fn contents(image: &Image) -> ImageContents {
+    ImageContents {
+        format: vk::Format::from_raw(image.format.cast_signed()),
+        tiling: vk::ImageTiling::from_raw(image.tiling.cast_signed()),
+        initial_layout: image.initial_layout,
     }
 }
 

@@ -16,6 +16,9 @@ use crate::arguments::chains::chain_address;
 use crate::arguments::numbers::{of_type, real, unsigned, unsigned_32};
 use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
+use crate::debugging;
+use crate::debugging::read::{debug_object, debug_of_pool};
+use crate::debugging::settings::DebugSettings;
 use crate::errors::{IntoPyResult, pinned, use_after_free};
 use crate::interop::handle_types::export_types;
 use crate::interpreter::detach;
@@ -36,6 +39,8 @@ pub struct Pool {
     /// The object that `memory_allocate_next` points into. Stored here and not in the Rust half, so that the
     /// cycle collector can traverse it: every caller that allocates from the pool has this object.
     next: Mutex<Option<Link<PyAny>>, rank::PoolNext>,
+    /// What is done in it to find faults; `None`: what its allocator does.
+    debug: Option<DebugSettings>,
 }
 
 /// Reads the keywords of `create_pool`.
@@ -50,6 +55,8 @@ pub struct PoolKeywords {
     movable: Movability,
     name: Option<String>,
     next: Option<Link<PyAny>>,
+    /// What is done in it to find faults; `None`: what its allocator does.
+    debug: Option<DebugSettings>,
 }
 
 impl PoolKeywords {
@@ -62,6 +69,7 @@ impl PoolKeywords {
             movable: Movability::default(),
             name: None,
             next: None,
+            debug: None,
         };
         let Some(keywords) = keywords else { return Ok(read) };
         for (key, value) in keywords.iter() {
@@ -88,6 +96,7 @@ impl PoolKeywords {
             | "fallback"
             | "frames_in_use"
             | "movable"
+            | "debug"
             | "name"
                 if value.is_none() => {}
             "memory_type_index" => {
@@ -112,6 +121,11 @@ impl PoolKeywords {
             "fallback" => rules.fallback = of_type(value, key, "a bool")?,
             "frames_in_use" => rules.frames_in_use = Some(unsigned(value, key)?),
             "movable" => self.movable = movability(value)?,
+            "debug" => {
+                let debug = debug_of_pool(value)?;
+                rules.debug = Some(debug.engine_options());
+                self.debug = Some(debug);
+            }
             "name" => self.name = Some(Text::string(value, key)?),
             _ => {
                 return Err(unexpected_keyword(value.py(), "create_pool", key));
@@ -123,11 +137,15 @@ impl PoolKeywords {
     /// Creates the Python object of a pool that the engine has created.
     pub fn create(self, id: PoolId, allocator: &Arc<AllocatorState>) -> Pool {
         let state = PoolState::new(allocator, id, self.movable);
+        if let Some(debug) = self.debug {
+            debugging::begin_pool(allocator, id, debug);
+        }
         allocator.events.tell(EventKind::CreatePool, || Event::CreatePool(id));
         if self.name.is_some() {
             state.set_name(self.name.as_deref());
         }
-        Pool { state: Arc::new(state), next: Mutex::new(self.next) }
+        let (state, next) = (Arc::new(state), Mutex::new(self.next));
+        Pool { state, next, debug: self.debug }
     }
 }
 
@@ -181,6 +199,14 @@ impl Pool {
         Ok(self.rules(py)?.frames_in_use.unwrap_or(self.state.allocator.frames_in_use()))
     }
 
+    /// What is done in it to find faults of the program: the `Debug` of `debug=`; None if that was not given, as
+    /// then its allocator's applies.
+    #[getter]
+    fn debug<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.rules(py)?;
+        self.debug.map(|it| debug_object(py, &it)).transpose()
+    }
+
     /// Whether the pool or its allocator was closed.
     #[getter]
     fn closed(&self) -> bool {
@@ -204,6 +230,14 @@ impl Pool {
         let count = self.state.allocator.make_allocations_lost(py, Some(self.state.id))?;
         loss_callbacks::call(py, &self.state.allocator);
         Ok(count)
+    }
+
+    /// Checks that nobody has written where nobody may in the pool (`vmaCheckPoolCorruption`): margins and memory in
+    /// quarantine. Returns the number of ranges that were checked; see `Allocator.check_corruption`.
+    fn check_corruption(&self, py: Python<'_>) -> PyResult<u64> {
+        self.rules(py)?;
+        let _inside = self.state.allocator.enter(py)?;
+        self.state.allocator.check_corruption(py, u32::MAX, Some(self.state.id))
     }
 
     /// Frees all memory of the pool (`vmaDestroyPool`). Does nothing if it was closed before.
@@ -251,7 +285,7 @@ impl Pool {
         destroyed.or_raise(py)?;
         state.allocator.events.tell(EventKind::DestroyPool, || Event::DestroyPool(state.id));
         state.allocator.pool_names.lock().remove(&state.id);
-        Closed { leaked, lost }.warn(py)
+        Closed { leaked, lost }.warn(py, &state.allocator)
     }
 
     fn __int__(&self) -> PyResult<u64> {

@@ -29,7 +29,7 @@ pub struct Statistics {
     /// Size of all live allocations, as requested.
     #[pyo3(get)]
     allocation_bytes: u64,
-    /// Number of free ranges in blocks.
+    /// Number of free ranges in blocks. Margins and memory in quarantine do not count as free.
     #[pyo3(get)]
     unused_range_count: u64,
     /// Size of all free ranges. Less than blocks minus allocations if ends were rounded up to an alignment.
@@ -52,6 +52,18 @@ pub struct Statistics {
     /// needs a new block although their sum would suffice. A second empty block raises it as well.
     #[pyo3(get)]
     fragmentation: f64,
+    /// Number of margins, of which each allocation has two or none (`Debug(margin=...)`).
+    #[pyo3(get)]
+    margin_count: u64,
+    /// Size of all margins, with what alignment adds.
+    #[pyo3(get)]
+    margin_bytes: u64,
+    /// Number of freed allocations in quarantine (`Debug(quarantine=...)`).
+    #[pyo3(get)]
+    quarantined_count: u64,
+    /// Size of these, without their margins.
+    #[pyo3(get)]
+    quarantined_bytes: u64,
     /// Whether sizes are in bytes.
     #[pyo3(get)]
     _in_bytes: bool,
@@ -80,6 +92,10 @@ impl From<engine::Statistics> for Statistics {
             unused_range_size_min: unused(it.unused_range_size_min),
             unused_range_size_max: unused(it.unused_range_size_max),
             fragmentation: it.fragmentation(),
+            margin_count: it.margin_count,
+            margin_bytes: it.margin_bytes,
+            quarantined_count: it.quarantined_count,
+            quarantined_bytes: it.quarantined_bytes,
             _in_bytes: true,
         }
     }

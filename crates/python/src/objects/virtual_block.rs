@@ -17,6 +17,7 @@ use crate::arguments::numbers::{refuse_handle, unsigned};
 use crate::arguments::sequences::{self, Integers};
 use crate::arguments::text::Text;
 use crate::arguments::{arrays, options};
+use crate::debugging::read::margin_only;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
 use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::extras::text_of;
@@ -29,7 +30,9 @@ use crate::process::number::Number;
 /// A range of numbers that is divided into allocations: bytes of a buffer, slots of a table, frames of a
 /// sound (`VmaVirtualBlock`).
 ///
-/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". Can be used from many threads
+/// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". A `debug` of `Debug(margin=n)` leaves n
+/// units before and n behind each allocation that belong to none, with more before where alignment adds some: what
+/// the caller finds changed there was written past an end. Can be used from many threads
 /// at once. In the child of `os.fork()` every use of a block of the parent raises `InvalidArgumentError`, as
 /// with a device: another thread may have been changing it during the fork.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -128,11 +131,21 @@ impl Alignments {
 #[pymethods]
 impl VirtualBlock {
     #[new]
-    #[pyo3(signature = (size, *, algorithm = Text("tlsf".into())), text_signature = "(size, *, algorithm='tlsf')")]
-    fn new(py: Python<'_>, size: &Bound<'_, PyAny>, algorithm: Text) -> PyResult<Self> {
+    #[pyo3(
+        signature = (size, *, algorithm = Text("tlsf".into()), debug = None),
+        text_signature = "(size, *, algorithm='tlsf', debug=None)"
+    )]
+    fn new(
+        py: Python<'_>,
+        size: &Bound<'_, PyAny>,
+        algorithm: Text,
+        debug: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         host_memory::check(py)?;
         let algorithm = options::algorithm(py, &algorithm.0)?;
-        let block = Engine::new(unsigned(size, "size")?, algorithm).or_raise(py)?;
+        let margin = debug.map_or(Ok(0), |debug| margin_only(debug, "a VirtualBlock"))?;
+        let size = unsigned(size, "size")?;
+        let block = Engine::with_margin(size, algorithm, margin).or_raise(py)?;
         let (block, user_data) = (Mutex::new(block), Mutex::default());
         let has_moved = AtomicBool::new(false);
         Ok(Self { block, user_data, process: Process::current(), has_moved })
@@ -148,6 +161,12 @@ impl VirtualBlock {
     #[getter]
     fn algorithm(&self, py: Python<'_>) -> PyResult<&'static str> {
         Ok(self.engine(py)?.lock().algorithm().name())
+    }
+
+    /// Units before and behind each allocation that belong to none; 0 without `debug`.
+    #[getter]
+    fn margin(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.engine(py)?.lock().margin())
     }
 
     /// Number of live allocations.

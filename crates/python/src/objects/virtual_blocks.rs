@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
-use vkmem_engine::VirtualBlocks as Engine;
+use pyo3::types::PyBytes;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
+use vkmem_engine::{MemoryHandle, Pattern, VirtualBlocks as Engine};
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
@@ -93,12 +94,29 @@ impl VirtualBlocks {
     }
 }
 
+/// Returns the bytes that a margin from `offset` of a buffer on has to hold. Each depends on `key`, on `number`,
+/// which tells the buffer apart from others, and on its own offset.
+#[pyfunction]
+pub fn _margin_pattern(
+    py: Python<'_>,
+    key: u64,
+    number: u64,
+    offset: u64,
+    size: usize,
+) -> PyResult<Bound<'_, PyBytes>> {
+    PyBytes::new_with(py, size, |bytes| {
+        Pattern::new(key, MemoryHandle(number)).fill(offset, bytes);
+        Ok(())
+    })
+}
+
 #[pymethods]
 impl VirtualBlocks {
     #[new]
-    fn new(py: Python<'_>, algorithm: Text, alignment: u64) -> PyResult<Self> {
+    #[pyo3(signature = (algorithm, alignment, margin = 0))]
+    fn new(py: Python<'_>, algorithm: Text, alignment: u64, margin: u64) -> PyResult<Self> {
         let algorithm = self::algorithm(py, &algorithm.0)?;
-        let engine = Engine::new(algorithm, alignment);
+        let engine = Engine::with_margin(algorithm, alignment, margin);
         let blocks = Blocks { engine, serials: Vec::new(), next_serial: 0, dropped: Vec::new() };
         Ok(Self { blocks: Arc::new(Mutex::new(blocks)) })
     }

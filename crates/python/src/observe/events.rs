@@ -56,17 +56,20 @@ impl Events {
         }
     }
 
-    /// Passes on new resources; `name` returns the name that each is given. The caller holds no lock.
+    /// Passes on new resources; `name` returns the name that each is given. The caller holds no lock. Returns
+    /// whether anybody listens.
     #[inline]
     pub fn tell_created<'a, T: Traced>(
         &self,
         py: Python<'_>,
         resources: &[T],
         name: impl Fn(usize) -> Option<&'a str>,
-    ) {
-        if self.is_heard(EventKind::Create) && !resources.is_empty() {
+    ) -> bool {
+        let is_heard = self.is_heard(EventKind::Create);
+        if is_heard && !resources.is_empty() {
             self.send_created(py, resources, &name);
         }
+        is_heard
     }
 
     #[cold]

@@ -6,7 +6,7 @@ use ash::vk;
 
 use crate::device::logical::LogicalDevice;
 use crate::driver::image_layouts::ImageParts;
-use crate::driver::submission::{LayoutChange, TransferCommand};
+use crate::driver::submission::{ClearValue, LayoutChange, TransferCommand};
 
 /// The second scope of a barrier.
 #[derive(Clone, Copy)]
@@ -121,8 +121,40 @@ impl Recorder<'_> {
                     // SAFETY: the caller guarantees the resources.
                     unsafe { blit(self.buffer, source, from, target, to, count, regions, filter) };
                 }
+                TransferCommand::ClearImage { image, value, ref layouts } => {
+                    // SAFETY: the caller guarantees the resources.
+                    unsafe { self.clear(image, value, layouts, layout(image, layouts)) };
+                }
                 // Its barrier is recorded with those of the other commands.
                 TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {}
+            }
+        }
+    }
+
+    /// Records the clear of a part of an image that is in a layout.
+    ///
+    /// # Safety
+    /// The requirements of [`record`](Self::record).
+    unsafe fn clear(
+        &self,
+        image: vk::Image,
+        value: ClearValue,
+        layouts: &LayoutChange,
+        layout: vk::ImageLayout,
+    ) {
+        let (functions, range) = (&self.device.functions, &layouts.range);
+        match value {
+            ClearValue::Colour(uint32) => {
+                let colour = vk::ClearColorValue { uint32 };
+                let clear = functions.cmd_clear_color_image;
+                // SAFETY: the caller guarantees the image.
+                unsafe { clear(self.buffer, image, layout, &colour, 1, range) };
+            }
+            ClearValue::DepthStencil { depth, stencil } => {
+                let value = vk::ClearDepthStencilValue { depth, stencil };
+                let clear = functions.cmd_clear_depth_stencil_image;
+                // SAFETY: the caller guarantees the image.
+                unsafe { clear(self.buffer, image, layout, &value, 1, range) };
             }
         }
     }

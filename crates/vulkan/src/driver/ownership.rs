@@ -41,6 +41,7 @@ pub(crate) fn buffer_ranges(
         }
         TransferCommand::CopyImage { .. }
         | TransferCommand::BlitImage { .. }
+        | TransferCommand::ClearImage { .. }
         | TransferCommand::TransitionImage { .. }
         | TransferCommand::Barrier => [None, None],
     };

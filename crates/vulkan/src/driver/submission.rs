@@ -102,6 +102,16 @@ pub enum TransferCommand {
         /// The layouts of the target before and after the blit.
         target_layouts: LayoutChange,
     },
+    /// `vkCmdClearColorImage` or `vkCmdClearDepthStencilImage`, of all texels in the range of `layouts`. Colour takes
+    /// a queue with `GRAPHICS` or `COMPUTE`, depth and stencil one with `GRAPHICS`.
+    ClearImage {
+        /// The image to write.
+        image: vk::Image,
+        /// What each texel becomes.
+        value: ClearValue,
+        /// The layouts before and after the clear.
+        layouts: LayoutChange,
+    },
     /// Changes the layout of a part of an image, without a copy. No other command between the same two barriers
     /// uses that part.
     TransitionImage {
@@ -113,6 +123,20 @@ pub enum TransferCommand {
     /// `vkCmdPipelineBarrier`: the commands before it complete, and their writes are visible, before those
     /// after it begin.
     Barrier,
+}
+
+/// What the texels of an image become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClearValue {
+    /// The bits of red, green, blue and alpha: 32-bit floats, or integers for formats of integers.
+    Colour([u32; 4]),
+    /// For formats of depth or stencil.
+    DepthStencil {
+        /// From 0 to 1.
+        depth: f32,
+        /// The lower bits count.
+        stencil: u32,
+    },
 }
 
 /// What a command does with a part of an image.
@@ -129,7 +153,8 @@ impl TransferCommand {
     pub(crate) fn images(&self) -> [Option<(vk::Image, ImageUse, LayoutChange)>; 2] {
         match *self {
             Self::FillBuffer { .. } | Self::CopyBuffer { .. } | Self::Barrier => [None, None],
-            Self::CopyBufferToImage { image, layouts, .. } => {
+            Self::CopyBufferToImage { image, layouts, .. }
+            | Self::ClearImage { image, layouts, .. } => {
                 [Some((image, ImageUse::Write, layouts)), None]
             }
             Self::CopyImageToBuffer { image, layouts, .. } => {

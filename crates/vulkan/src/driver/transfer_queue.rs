@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ash::vk;
 
-use crate::driver::submission::{LayoutChange, TransferCommand};
+use crate::driver::submission::{ClearValue, LayoutChange, TransferCommand};
 
 /// A queue beside the main one, mostly of a family that can copy and do nothing else: the copy engine of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,13 @@ impl TransferQueue {
                 let aspects =
                     region.src_subresource.aspect_mask | region.dst_subresource.aspect_mask;
                 self.draws() && self.can_use_images(command, aspects)
+            }
+            TransferCommand::ClearImage { value, layouts, .. } => {
+                let is_able = match value {
+                    ClearValue::Colour(_) => self.computes(),
+                    ClearValue::DepthStencil { .. } => self.draws(),
+                };
+                is_able && self.can_use_images(command, layouts.range.aspect_mask)
             }
             TransferCommand::TransitionImage { layouts, .. } => {
                 self.can_use_images(command, layouts.range.aspect_mask)

@@ -204,6 +204,8 @@ function_table! {
         cmd_copy_image_to_buffer: PFN_vkCmdCopyImageToBuffer = "CmdCopyImageToBuffer",
         cmd_copy_image: PFN_vkCmdCopyImage = "CmdCopyImage",
         cmd_blit_image: PFN_vkCmdBlitImage = "CmdBlitImage",
+        cmd_clear_color_image: PFN_vkCmdClearColorImage = "CmdClearColorImage",
+        cmd_clear_depth_stencil_image: PFN_vkCmdClearDepthStencilImage = "CmdClearDepthStencilImage",
         create_fence: PFN_vkCreateFence = "CreateFence",
         destroy_fence: PFN_vkDestroyFence = "DestroyFence",
         reset_fences: PFN_vkResetFences = "ResetFences",

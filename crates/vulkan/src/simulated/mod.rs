@@ -2,6 +2,7 @@
 
 mod blit;
 mod blit_rules;
+mod clear;
 mod codec;
 mod command_buffers;
 mod discard;

@@ -24,6 +24,7 @@ fn uses(command: &TransferCommand) -> Vec<(ResourceHandle, bool)> {
         TransferCommand::CopyImageToBuffer { buffer, .. } => (None, Some(buffer)),
         TransferCommand::CopyImage { .. }
         | TransferCommand::BlitImage { .. }
+        | TransferCommand::ClearImage { .. }
         | TransferCommand::TransitionImage { .. }
         | TransferCommand::Barrier => (None, None),
     };

@@ -20,6 +20,11 @@ fn ends(range: &BufferRange) -> (u64, u64) {
 }
 
 impl Away {
+    /// Returns whether the main family owns everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffers.values().all(Vec::is_empty) && self.images.values().all(HashSet::is_empty)
+    }
+
     pub(super) fn take(&mut self, range: &BufferRange) {
         let owned = self.buffers.entry(range.buffer.as_raw()).or_default();
         owned.push(ends(range));

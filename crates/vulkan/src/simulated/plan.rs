@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::Call;
+use vkmem_engine::{Call, MemoryRange};
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
@@ -12,7 +12,8 @@ use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::{Access, find_hazard};
 use crate::simulated::resources::{Resource, Subresource};
 use crate::simulated::rules::ImageShape;
-use crate::simulated::work::{Direction, Piece, Plan, Work};
+use crate::simulated::transfer::LastCopy;
+use crate::simulated::work::{Direction, Piece, Plan, Row, Work};
 
 impl SimulatedDriver {
     /// Executes all commands; returns whether all of them are valid. Of those that are not, nothing is done.
@@ -40,6 +41,7 @@ impl SimulatedDriver {
         }
         let mut is_used = vec![false; parts.parts.len()];
         let (mut works, mut accesses) = (Vec::new(), Vec::new());
+        let mut last = LastCopy::default();
         for (at, command) in group.iter().enumerate() {
             let used: Vec<usize> = command
                 .images()
@@ -58,13 +60,16 @@ impl SimulatedDriver {
                 continue;
             }
             let plan = self
-                .plan(command)
+                .plan(command, &mut last)
                 .and_then(|plan| self.check_layouts(command, &parts).map(|()| plan));
             match plan {
                 Err(what) => violations.push(what),
                 Ok(plan) => {
                     used.iter().for_each(|index| is_used[*index] = true);
-                    works.push(plan.work);
+                    match (works.last_mut(), plan.work) {
+                        (Some(Work::Copy(all)), Work::Copy(more)) => all.extend(more),
+                        (_, work) => works.push(work),
+                    }
                     accesses.push((at, plan.accesses));
                 }
             }
@@ -178,7 +183,11 @@ impl SimulatedDriver {
     }
 
     /// Returns what a command does. `Err` names the violation of Vulkan's rules.
-    pub(super) fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+    pub(super) fn plan(
+        &self,
+        command: &TransferCommand,
+        last: &mut LastCopy,
+    ) -> Result<Plan, String> {
         let flags = self.flags_of_queue();
         let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
         if !flags.intersects(any) {
@@ -197,10 +206,9 @@ impl SimulatedDriver {
                 })
             }
             TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let usage = vk::BufferUsageFlags::TRANSFER_SRC;
-                let from = self.buffer_place(source, source_offset, size, usage)?;
-                let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let to = self.buffer_place(target, target_offset, size, usage)?;
+                let [source, target] = last.places(self, source, target)?;
+                let from = source.of_range(source_offset, size)?;
+                let to = target.of_range(target_offset, size)?;
                 Ok(Plan {
                     work: Work::Copy(vec![Piece { from, to, size }]),
                     accesses: vec![
@@ -221,6 +229,9 @@ impl SimulatedDriver {
             TransferCommand::BlitImage { source, target, ref region, filter, .. } => {
                 self.plan_blit(source, target, region, filter)
             }
+            TransferCommand::ClearImage { image, value, ref layouts } => {
+                self.plan_clear(image, value, &layouts.range)
+            }
             TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {
                 Ok(Plan { work: Work::Nothing, accesses: Vec::new() })
             }
@@ -234,8 +245,16 @@ impl SimulatedDriver {
                 self.device.device_fill(*memory, *offset, *size, &value.to_ne_bytes());
             }
             Work::Copy(pieces) => {
-                for Piece { from, to, size } in pieces {
-                    self.device.device_copy(from.0, from.1, to.0, to.1, *size);
+                let memory = |piece: &Piece| (piece.from.0, piece.to.0);
+                for run in pieces.chunk_by(|one, other| memory(one) == memory(other)) {
+                    let (source, target) = memory(&run[0]);
+                    let regions = run.iter().map(|it| (it.from.1, it.to.1, it.size));
+                    self.device.device_copy_regions(source, target, regions);
+                }
+            }
+            Work::Clear(rows) => {
+                for Row { range: MemoryRange { memory, offset, size }, texel } in rows {
+                    self.device.device_fill(*memory, *offset, *size, texel);
                 }
             }
             Work::Blit(blits) => blits.iter().for_each(|blit| blit.run(&self.device)),

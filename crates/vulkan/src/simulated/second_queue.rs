@@ -159,7 +159,7 @@ impl SimulatedDriver {
 
     /// Notes which parts commands take over, and looks whether they own those whose contents they need.
     fn use_all(&self, away: &mut Away, commands: &[TransferCommand], side: Side) -> bool {
-        if side == Side::Main && self.second_queue.is_none() {
+        if side == Side::Main && (self.second_queue.is_none() || away.is_empty()) {
             return true;
         }
         let mut wrong = Vec::new();

@@ -10,6 +10,7 @@ use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED}
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::pending::{Completion, Pending, State};
+use crate::simulated::transfer::LastCopy;
 use crate::simulated::work::{Piece, Work};
 
 impl SimulatedDriver {
@@ -101,7 +102,8 @@ impl SimulatedDriver {
     pub(super) fn memory_of(&self, commands: &[TransferCommand]) -> Vec<(MemoryRange, bool)> {
         let mut uses = Vec::new();
         // What is invalid is told when the command is executed.
-        for plan in commands.iter().filter_map(|command| self.plan(command).ok()) {
+        let mut last = LastCopy::default();
+        for plan in commands.iter().filter_map(|command| self.plan(command, &mut last).ok()) {
             match plan.work {
                 Work::Fill { memory, offset, size, .. } => {
                     uses.push((MemoryRange { memory, offset, size }, true));
@@ -112,6 +114,7 @@ impl SimulatedDriver {
                         uses.extend([(range(from), false), (range(to), true)]);
                     }
                 }
+                Work::Clear(rows) => uses.extend(rows.into_iter().map(|it| (it.range, true))),
                 Work::Blit(_) | Work::Nothing => {}
             }
         }

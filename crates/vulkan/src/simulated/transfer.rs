@@ -3,12 +3,62 @@
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::MemoryRange;
+use vkmem_engine::{MemoryHandle, MemoryRange};
 
 use crate::driver::contract::HostSide;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::resources::MemoryOffset;
 use vkmem_engine::words::bytes;
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BufferPlace {
+    buffer: vk::Buffer,
+    size: u64,
+    memory: MemoryHandle,
+    start: u64,
+}
+
+impl BufferPlace {
+    /// Returns the place of a range in memory.
+    pub(super) fn of_range(&self, offset: u64, size: u64) -> Result<MemoryOffset, String> {
+        let named = |what: String| format!("buffer {:#x}: {what}", self.buffer.as_raw());
+        if size == 0 {
+            return Err(named("a copy of nothing".into()));
+        }
+        if offset.checked_add(size).is_none_or(|end| end > self.size) {
+            let whole = bytes(self.size);
+            return Err(named(format!("{offset} + {size} lies outside its {whole}")));
+        }
+        Ok((self.memory, self.start + offset))
+    }
+}
+
+/// The source and the target of the last copy between buffers: many regions of one pair are looked up once.
+#[derive(Debug, Default)]
+pub(super) struct LastCopy(Option<[BufferPlace; 2]>);
+
+impl LastCopy {
+    /// Returns the places of the source and the target of a copy.
+    pub(super) fn places(
+        &mut self,
+        driver: &SimulatedDriver,
+        source: vk::Buffer,
+        target: vk::Buffer,
+    ) -> Result<[BufferPlace; 2], String> {
+        if let Some(places) = &self.0
+            && [source, target] == places.map(|it| it.buffer)
+        {
+            return Ok(*places);
+        }
+        let places = [
+            driver.place_of(source, vk::BufferUsageFlags::TRANSFER_SRC)?,
+            driver.place_of(target, vk::BufferUsageFlags::TRANSFER_DST)?,
+        ];
+        self.0 = Some(places);
+        Ok(places)
+    }
+}
 
 impl SimulatedDriver {
     /// Implements [`Driver::unflushed`](crate::Driver::unflushed).
@@ -49,21 +99,23 @@ impl SimulatedDriver {
         size: u64,
         usage: vk::BufferUsageFlags,
     ) -> Result<MemoryOffset, String> {
+        self.place_of(buffer, usage)?.of_range(offset, size)
+    }
+
+    /// Returns the place of a buffer that is used in a way.
+    pub(super) fn place_of(
+        &self,
+        buffer: vk::Buffer,
+        usage: vk::BufferUsageFlags,
+    ) -> Result<BufferPlace, String> {
         let handle = buffer.as_raw();
         let named = |what: String| format!("buffer {handle:#x}: {what}");
         let buffers = self.buffers.lock();
         let found = buffers.get(handle).map_err(named)?;
-        if size == 0 {
-            return Err(named("a copy of nothing".into()));
-        }
         if found.shape.usage & u64::from(usage.as_raw()) == 0 {
             return Err(named(format!("was created without {usage:?}")));
         }
-        if offset.checked_add(size).is_none_or(|end| end > found.shape.size) {
-            let whole = found.shape.size;
-            return Err(named(format!("{offset} + {size} lies outside its {}", bytes(whole))));
-        }
         let (memory, start) = self.live_memory(found.bound).map_err(named)?;
-        Ok((memory, start + offset))
+        Ok(BufferPlace { buffer, size: found.shape.size, memory, start })
     }
 }

@@ -1,6 +1,6 @@
 //! What commands of the simulated queue do with memory, after all checks.
 
-use vkmem_engine::MemoryHandle;
+use vkmem_engine::{MemoryHandle, MemoryRange};
 
 use crate::simulated::blit::Blit;
 use crate::simulated::hazards::Access;
@@ -21,12 +21,21 @@ pub(super) struct Piece {
     pub(super) size: u64,
 }
 
+/// Texels that become equal.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) range: MemoryRange,
+    /// The bytes of one of them, with all its samples.
+    pub(super) texel: Vec<u8>,
+}
+
 /// What a command does, after all checks.
 #[derive(Debug)]
 pub(super) enum Work {
     Nothing,
     Fill { memory: MemoryHandle, offset: u64, size: u64, value: u32 },
     Copy(Vec<Piece>),
+    Clear(Vec<Row>),
     Blit(Vec<Blit>),
 }
 

@@ -1,5 +1,6 @@
 //! `VulkanDevice` on a real driver with the validation layer enabled. Mesa's CPU driver suffices.
 
+mod debugging;
 mod images;
 mod submissions;
 

@@ -6,11 +6,14 @@ from typing_extensions import Buffer as PythonBuffer
 
 from vk_mem._typing import Choice, SupportsArrayInterface
 from vk_mem._vk_mem.objects.statistics import Statistics
+from vk_mem.debugging.options import Debug
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 
 @final
 class VirtualBlock:
-    def __new__(cls, size: int, *, algorithm: str = "tlsf") -> Self: ...
+    def __new__(cls, size: int, *, algorithm: str = "tlsf", debug: Debug | None = None) -> Self: ...
+    @property
+    def margin(self) -> int: ...
     @property
     def size(self) -> int: ...
     @property

@@ -7,9 +7,10 @@ function showHeaps(data) {
     const whole = Math.max(heap.size ?? 0, heap.budget ?? 0, heap.usage ?? 0, heap.held ?? 0, 1);
     const label = heap.texts.map(([, text]) => text).join(", ");
     const bar = element("div", { className: "budget", role: "img", "aria-label": label });
-    const held = heap.held ?? 0, allocated = heap.allocated ?? 0;
+    const held = heap.held ?? 0, allocated = heap.allocated ?? 0, apart = heap.apart ?? 0;
     const share = (size) => `${(100 * size) / whole}%`;
-    const parts = { allocated, reserved: held - allocated, foreign: (heap.usage ?? 0) - held };
+    const reserved = held - allocated - apart, foreign = (heap.usage ?? 0) - held;
+    const parts = { allocated, held: apart, reserved, foreign };
     for (const [className, size] of Object.entries(parts)) {
       const width = `max(2px, ${share(size)})`;
       if (size > 0) bar.append(element("i", { className, style: { width } }));
@@ -56,8 +57,14 @@ function showLegend(state) {
   }
   const present = new Set(data.header.uses.map((use) => use.kind));
   data.kinds.forEach((kind, number) => {
-    if (!present.has(number) || number === data.freeKind) return;
+    if (!present.has(number) || number === data.freeKind || kind.held) return;
     chip(kind.title, () => (state.colourBy === "kind" ? kind : null), state.filter.kinds, number);
+  });
+  data.kinds.forEach((kind, number) => {
+    if (!present.has(number) || !kind.held) return;
+    const swatch = element("i");
+    swatches.push([swatch, () => kind]);
+    legend.append(element("span", { className: "chip" }, swatch, kind.title));
   });
   const free = element("i", { className: "free-chip" });
   legend.append(element("span", { className: "chip" }, free, "Free"));
@@ -130,14 +137,14 @@ function listenToFilters(state) {
 function facts(state, row) {
   const { data } = state, { columns, header } = data;
   const use = header.uses[columns.use[row]], bar = barOf(data, row);
-  const free = data.kind[row] === data.freeKind;
+  const apart = !data.isAllocation[row];
   const size = exactly(columns.size, row);
   const bytes = size >= 1024n ? ` (${size.toLocaleString("en")} B)` : "";
   const found = [["Size", sizeText(data.size[row]) + bytes]];
   if (!bar.dedicated) found.push(["Offset", exactly(columns.offset, row).toLocaleString("en")]);
   found.push(["Place", placeText(data, row)]);
-  if (data.compares && !free) found.push(["Change", changeText(data, row)]);
-  if (free) return found;
+  if (data.compares && !apart) found.push(["Change", changeText(data, row)]);
+  if (apart) return found;
   found.push(["Kind", `${data.kinds[data.kind[row]].title} (${visible(use.class)})`]);
   if (use.flags) found.push(["Usage", visible(use.flags)]);
   if (use.layout !== null) found.push(["Layout", String(use.layout)]);
@@ -146,7 +153,7 @@ function facts(state, row) {
 }
 
 const titleOf = (data, row) =>
-  data.kind[row] === data.freeKind ? "Free" : nameOf(data, row) || "No name";
+  data.isAllocation[row] ? nameOf(data, row) || "No name" : data.kinds[data.kind[row]].title;
 
 // A call site has lines of its own; everything else in it is spelled out.
 const siteOf = (data, row) =>

@@ -52,7 +52,7 @@ function textsWith(texts, wanted) {
 
 function applyFilter(state) {
   const { data, filter, match } = state;
-  const { columns, size, kind, freeKind } = data;
+  const { columns, size, kind, isAllocation } = data;
   const hits = filter.text ? textsWith(data.texts, filter.text) : null;
   const smallest = filter.smallest ?? 0, largest = filter.largest ?? Infinity;
   const hiddenKind = new Uint8Array(data.kinds.length);
@@ -65,7 +65,7 @@ function applyFilter(state) {
   for (const bar of data.bars) {
     const here = inPlace(data, bar, filter.place);
     for (let row = bar.first, end = bar.first + bar.rows; row < end; row++) {
-      const ok = here && kind[row] !== freeKind &&
+      const ok = here && isAllocation[row] &&
         !hiddenKind[kind[row]] && !hiddenSide[changeOf(data, row)] &&
         size[row] >= smallest && size[row] <= largest &&
         (!hits || hits[columns.name[row]] || hits[columns.data[row]] || hits[columns.site[row]]);
@@ -89,14 +89,14 @@ function inPlace(data, bar, place) {
 
 function applyShades(state) {
   const { data, match, shade, filtered, dimmed } = state;
-  const { kind, freeKind, columns } = data;
+  const { kind, freeKind, isAllocation } = data;
   const number = (key) => data.kinds.findIndex((it) => it.key === key);
   const byChange = CHANGE_KEYS.map(number);
   const change = state.colourBy === "change";
   for (let row = 0; row < data.count; row++) {
     if (kind[row] === freeKind) shade[row] = freeKind;
     else if (filtered && !match[row]) shade[row] = dimmed;
-    else shade[row] = change ? byChange[changeOf(data, row)] : kind[row];
+    else shade[row] = change && isAllocation[row] ? byChange[changeOf(data, row)] : kind[row];
   }
 }
 

@@ -30,7 +30,7 @@ function makeTable(state) {
     const found = new Uint32Array(data.count);
     let count = 0;
     for (let row = 0; row < data.count; row++)
-      if (data.kind[row] !== data.freeKind) found[count++] = row;
+      if (data.isAllocation[row]) found[count++] = row;
     return found.slice(0, count);
   };
 
@@ -198,7 +198,7 @@ function makeTable(state) {
 
 function colourOf(state, row) {
   const { data } = state;
-  const change = state.colourBy === "change" && data.kind[row] !== data.freeKind;
+  const change = state.colourBy === "change" && data.isAllocation[row];
   const key = CHANGE_KEYS[changeOf(data, row)];
   const kind = change ? data.kinds.find((it) => it.key === key) : data.kinds[data.kind[row]];
   return state.dark ? kind.dark : kind.light;

@@ -6,33 +6,35 @@ use crate::device::HostAddress;
 use crate::error::Error;
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::blocks::{Blocks, PlacedRegion};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::margin::Extent;
 use crate::suballocator::{BlockIndex, RegionInfo, RegionRequest, Suballocator};
 
 /// The ranges of one block while they are listed.
 #[derive(Default)]
 struct List {
-    /// The live allocations, by ascending offset.
-    live: Vec<SlotKey>,
-    /// Each range with the number of live allocations before it, and whether it belongs to the next one.
-    ranges: Vec<(GuardedRange, usize, bool)>,
+    ranges: Vec<GuardedRange>,
+    /// The last live allocation, and the number of ranges before it: those behind have no upper neighbour yet.
+    live: Option<AllocationId>,
+    named: usize,
     failed: bool,
 }
 
 impl List {
-    fn add(&mut self, range: GuardedRange, belongs_to_live: bool) {
+    fn add(&mut self, range: GuardedRange) {
         self.failed = self.failed || self.ranges.try_reserve(1).is_err();
         if !self.failed {
-            self.ranges.push((range, self.live.len(), belongs_to_live));
+            let neighbours = [self.live, None];
+            self.ranges.push(GuardedRange { neighbours, ..range });
         }
     }
 
-    fn add_live(&mut self, key: SlotKey) {
-        self.failed = self.failed || self.live.try_reserve(1).is_err();
-        if !self.failed {
-            self.live.push(key);
-        }
+    /// Adds a live allocation with its margins, whose neighbours are those of the allocation.
+    fn add_live(&mut self, id: AllocationId, margins: Option<[GuardedRange; 2]>) {
+        self.ranges[self.named..].iter_mut().for_each(|it| it.neighbours[1] = Some(id));
+        self.named = self.ranges.len();
+        margins.into_iter().flatten().for_each(|it| self.add(it));
+        self.live = Some(id);
     }
 }
 
@@ -75,6 +77,18 @@ impl Arena {
         let Some(guard) = &mut state.blocks.guard else { return Some(Ok(())) };
         let marked = guard.filled.mark(key);
         Some(marked.then_some(()).ok_or(Error::NoHostMemory("a margin")))
+    }
+
+    /// Returns where a region and its margins lie; `None` if the key is stale. O(1).
+    pub(crate) fn hold_memory_of(&self, key: SlotKey) -> Option<AllocationMemory> {
+        let state = self.state.lock();
+        let blocks = &state.blocks;
+        let info = blocks.suballocator.region(key)?;
+        let Extent { offset, size } =
+            blocks.payload(key, Extent { offset: info.offset, size: info.size });
+        let memory = (blocks.memory(info.block).clone(), blocks.lease(info.block));
+        let margin = (blocks.margin_of(key), blocks.is_filled(key));
+        Some(AllocationMemory::new(self.id_of(key), memory, (offset, size), margin))
     }
 
     /// Adds the ranges of each block that nobody may write to `found`, one lock for each block; returns false
@@ -174,6 +188,7 @@ impl Arena {
     ) -> Option<Vec<GuardedRange>> {
         let blocks = &state.blocks;
         let quarantine = blocks.guard.as_ref().and_then(|guard| guard.quarantine.as_ref());
+        let quarantine = quarantine.filter(|it| it.held().0 > 0);
         let mut list = List::default();
         blocks.visit(block, &mut |view| {
             let whole = Extent { offset: view.offset, size: view.size };
@@ -182,39 +197,22 @@ impl Arena {
                 if with_unused {
                     let is = GuardedUse::Unused;
                     let Extent { offset, size } = whole;
-                    let range = GuardedRange { offset, size, is, id: None, token: 0, neighbours };
-                    list.add(range, false);
+                    list.add(GuardedRange { offset, size, is, id: None, token: 0, neighbours });
                 }
                 return;
             };
-            let entry = quarantine.and_then(|quarantine| quarantine.get(key));
-            let (former, token) = entry.map_or((key, 0), |entry| (entry.former, entry.token));
-            let id = self.id_of(former);
+            let Some(entry) = quarantine.and_then(|quarantine| quarantine.get(key)) else {
+                let id = self.id_of(key);
+                return list.add_live(id, self.margins_at(state, key, whole, (id, 0)));
+            };
+            let (id, token) = (self.id_of(entry.former), entry.token);
             let margins = self.margins_at(state, key, whole, (id, token));
-            let is_live = entry.is_none();
-            margins.iter().for_each(|[front, _]| list.add(*front, is_live));
-            if !is_live {
-                let Extent { offset, size } = blocks.payload(key, whole);
-                let is = GuardedUse::Quarantined;
-                list.add(GuardedRange { offset, size, is, id: Some(id), token, neighbours }, false);
-            }
-            margins.iter().for_each(|[_, back]| list.add(*back, is_live));
-            if is_live {
-                list.add_live(key);
-            }
+            margins.iter().for_each(|[front, _]| list.add(*front));
+            let Extent { offset, size } = blocks.payload(key, whole);
+            let is = GuardedUse::Quarantined;
+            list.add(GuardedRange { offset, size, is, id: Some(id), token, neighbours });
+            margins.iter().for_each(|[_, back]| list.add(*back));
         });
-        if list.failed {
-            return None;
-        }
-        let List { live, mut ranges, .. } = list;
-        let id_at = |at: Option<usize>| Some(self.id_of(*live.get(at?)?));
-        let mut listed = Vec::new();
-        listed.try_reserve_exact(ranges.len()).ok()?;
-        for (range, before, belongs_to_live) in &mut ranges {
-            let next = *before + usize::from(*belongs_to_live);
-            range.neighbours = [id_at(before.checked_sub(1)), id_at(Some(next))];
-            listed.push(*range);
-        }
-        Some(listed)
+        (!list.failed).then_some(list.ranges)
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct LeavingRegion {
     pub memory: Arc<MemoryObject>,
     /// Offset of the payload in bytes.
     pub offset: u64,
+    /// Bytes on either side of the payload that hold the pattern.
+    pub margin: u64,
 }
 
 impl Arena {
@@ -39,7 +41,8 @@ impl Arena {
             let info = blocks.suballocator.region(key).expect("it is kept");
             let whole = Extent { offset: info.offset, size: info.size };
             let offset = blocks.payload(key, whole).offset;
-            LeavingRegion { key, entry, memory: blocks.memory(info.block).clone(), offset }
+            let margin = if blocks.is_filled(key) { blocks.margin_of(key) } else { 0 };
+            LeavingRegion { key, entry, memory: blocks.memory(info.block).clone(), offset, margin }
         }));
         leaving
     }

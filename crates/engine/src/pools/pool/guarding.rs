@@ -5,9 +5,22 @@ use crate::device::{HostAddress, MemoryPropertyFlags};
 use crate::error::Error;
 use crate::handle::AllocationId;
 use crate::pools::blocks::{PlacedHandle, PlacedRegion};
-use crate::pools::guarded_memory::GuardedMemory;
+use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 use crate::suballocator::RegionRequest;
+
+/// What memory objects with margins are multiples of, in bytes: buffers whose alignment divides this can lie over all
+/// of one, by which the device reads its margins.
+const OBJECT_GRANULE: u64 = 256;
+
+/// Makes the part behind an allocation larger, so that its memory object is a multiple of the granule.
+fn rounded(size: u64, [front, back]: [u64; 2]) -> [u64; 2] {
+    let whole = size.checked_add(front + back);
+    match whole.and_then(|whole| Some((whole, whole.checked_next_multiple_of(OBJECT_GRANULE)?))) {
+        Some((whole, rounded)) if back != 0 => [front, back + (rounded - whole)],
+        _ => [front, back],
+    }
+}
 
 impl Pool {
     /// Returns the size in bytes of the region that a request needs in a block, with its margins.
@@ -43,8 +56,8 @@ impl Pool {
         PlacedRegion { offset: placed.offset + front, ..placed }
     }
 
-    /// Returns the bytes before and behind the payload of memory of its own: none where the resource, or another
-    /// program, needs the exact size.
+    /// Returns the bytes before and behind the payload of memory of its own, of which the margins are those next to
+    /// it: none where the resource, or another program, needs the exact size.
     pub(super) fn dedicated_margins(
         &self,
         request: &AllocationRequest,
@@ -58,7 +71,10 @@ impl Pool {
             || self.flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED);
         match is_exact {
             true => [0, 0],
-            false => self.margins.around(self.region_request(request).alignment),
+            false => {
+                let margins = self.margins.around(self.region_request(request).alignment);
+                rounded(request.requirements.size, margins)
+            }
         }
     }
 
@@ -87,6 +103,14 @@ impl Pool {
         match id.is_dedicated() {
             true => Some(Ok(self.dedicated.guarded_of(id.key)?)),
             false => self.arena.guarded_of(id.key, with_neighbours),
+        }
+    }
+
+    /// Returns where an allocation and its margins lie; `None` if the id is stale.
+    pub(crate) fn hold_memory_of(&self, id: AllocationId) -> Option<AllocationMemory> {
+        match id.is_dedicated() {
+            true => self.dedicated.hold_memory_of(id.key),
+            false => self.arena.hold_memory_of(id.key),
         }
     }
 

@@ -312,6 +312,9 @@ impl Pool {
         let [front, back] = self.dedicated_margins(request, import.is_some());
         // A resource to which memory is dedicated has all of it (VkMemoryDedicatedAllocateInfo).
         let dedicated = dedicated.filter(|_| [front, back] == [0, 0]);
+        // In quarantine the device reads the memory through another buffer.
+        let must_name = is_external || needs.requires_dedicated || !self.has_quarantine;
+        let dedicated = dedicated.filter(|_| must_name);
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;
         MemoryAllocateInfo {
@@ -497,6 +500,7 @@ impl Pool {
 
     /// Copies everything in it; the arena and the dedicated allocations each under one lock. O(regions).
     pub(crate) fn copy_for_dump(&self) -> Result<PoolSnapshot, Error> {
+        let (dedicated, quarantined) = self.dedicated.copy_for_dump()?;
         Ok(PoolSnapshot {
             pool_key: self.pool_key,
             memory_type_index: self.rules.memory_type_index,
@@ -504,8 +508,8 @@ impl Pool {
             algorithm: self.rules.algorithm,
             ignores_granularity: self.rules.ignore_buffer_image_granularity,
             blocks: self.arena.copy_for_dump()?,
-            dedicated: self.dedicated.copy_for_dump()?,
-            quarantined: self.dedicated.statistics_of_quarantine(),
+            dedicated,
+            quarantined,
         })
     }
 

@@ -1,8 +1,11 @@
 //! The quarantine of a pool: freed allocations that are not given out again yet.
 
+use std::sync::Arc;
+
 use super::Pool;
-use crate::debugging::guarded::Quarantined;
 use crate::handle::{AllocationId, SlotKey};
+use crate::pools::guarded_memory::MemoryAccess;
+use crate::pools::leaving::Quarantined;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::quarantine::Entry;
 use crate::suballocator::RegionTag;
@@ -37,11 +40,13 @@ impl Pool {
             any = true;
             if let Some(owner) = self.setup.quarantines.owner() {
                 let of_blocks = regions.iter().map(|it| {
-                    self.quarantined(false, it.entry.former, &it.entry, &it.memory, it.offset)
+                    let place = (it.offset, it.margin);
+                    self.quarantined(false, it.entry.former, &it.entry, &it.memory, place)
                 });
                 let of_objects = objects.iter().map(|(key, entry)| {
                     let held = &entry.memory;
-                    self.quarantined(true, *key, entry, &held.memory, held.offset)
+                    let place = (held.offset, held.margin(self.margins.bytes()));
+                    self.quarantined(true, *key, entry, &held.memory, place)
                 });
                 let mut list = Vec::new();
                 if list.try_reserve(regions.len() + objects.len()).is_ok() {
@@ -63,16 +68,16 @@ impl Pool {
         dedicated: bool,
         former: SlotKey,
         entry: &Entry<T>,
-        memory: &MemoryObject,
-        offset: u64,
+        memory: &Arc<MemoryObject>,
+        (offset, margin): (u64, u64),
     ) -> Quarantined {
         Quarantined {
             id: AllocationId::new(self.pool_key, dedicated, former),
             token: entry.token,
-            memory: memory.handle,
-            memory_type_index: memory.memory_type_index,
+            memory: MemoryAccess::new(memory.clone()),
             offset,
             size: entry.size,
+            margin,
         }
     }
 }

@@ -1,0 +1,177 @@
+//! [`Records`]: what is known of each allocation, for reports about its memory.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use vkmem_engine::{AllocationId, Difference, GuardedUse, PoolKey};
+use vkmem_vulkan::FillTarget;
+
+use super::report::Report;
+use super::settings::DebugSettings;
+use crate::observe::call_site::Origin;
+
+/// Sources of moves whose records may stay after their memory is gone, before it is looked which those are.
+const MANY_LEFT: usize = 256;
+
+/// Where and when something was done.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    /// Number of the call site; `None` if these are not tracked.
+    pub site: Option<u32>,
+    /// The index of the frame.
+    pub frame: u64,
+    /// The time.
+    pub at: Instant,
+}
+
+impl Moment {
+    /// The creation of a resource with this origin.
+    pub fn of(origin: Option<Origin>, frame: u64) -> Self {
+        Self {
+            site: origin.map(|it| it.site),
+            frame,
+            at: origin.map_or_else(Instant::now, |it| it.at),
+        }
+    }
+}
+
+/// A live allocation.
+pub struct Record {
+    /// What is filled.
+    pub target: FillTarget,
+    /// Size of its memory in bytes.
+    pub size: u64,
+    /// When it was created.
+    pub made: Moment,
+    /// When the program has ended it, if it has.
+    pub ended: Option<Moment>,
+    /// A weak reference to the Python object.
+    pub object: Option<Arc<Py<PyAny>>>,
+    /// The memory that its resource has now, if it has moved.
+    pub moved_to: Option<AllocationId>,
+}
+
+impl Record {
+    /// Returns what stays of it where its resource was before a move.
+    fn left(&self, moved_to: AllocationId) -> Self {
+        Self { object: self.object.clone(), moved_to: Some(moved_to), ..*self }
+    }
+}
+
+/// A freed allocation in quarantine.
+pub struct FreedRecord {
+    /// What it was.
+    pub record: Record,
+    /// The name that it had.
+    pub name: Option<String>,
+    /// When it was freed.
+    pub freed: Moment,
+    /// What it was filled with; `None` if it was not.
+    pub contents: Option<u8>,
+}
+
+/// Tells one fault from others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fault(AllocationId, u8, u64, u64, u64);
+
+impl Fault {
+    /// A difference in a range of an allocation.
+    pub fn new(id: AllocationId, is: GuardedUse, found: &Difference) -> Self {
+        Self(id, is as u8, found.offset, found.length, found.count)
+    }
+
+    /// Returns the allocation.
+    pub fn id(&self) -> AllocationId {
+        self.0
+    }
+}
+
+/// All records of an allocator.
+#[derive(Default)]
+pub struct Records {
+    /// Settings of pools that have their own.
+    pub pools: HashMap<PoolKey, DebugSettings>,
+    /// Live allocations whose memory is watched.
+    pub live: HashMap<AllocationId, Record>,
+    /// What resources have left where they were before a move.
+    left: HashMap<AllocationId, Record>,
+    /// Allocations in quarantine.
+    pub freed: HashMap<AllocationId, FreedRecord>,
+    /// What was found and not told yet, with the thread whose call has found it.
+    pub found: Vec<(ThreadId, Report)>,
+    /// Faults that frames and calls have told: they tell each once.
+    pub told: HashSet<Fault>,
+    /// What was left out, as it was told.
+    pub left_out: HashSet<String>,
+    /// What was left out and not told yet.
+    pub untold: Vec<String>,
+}
+
+impl Records {
+    /// Returns the record of an allocation that is live, or was until its resource moved.
+    pub fn get(&self, id: AllocationId) -> Option<&Record> {
+        self.live.get(&id).or_else(|| self.left.get(&id))
+    }
+
+    /// Removes that record.
+    pub fn take(&mut self, id: AllocationId) -> Option<Record> {
+        self.live.remove(&id).or_else(|| self.left.remove(&id))
+    }
+
+    /// Notes that a resource has moved; the record stays for what it has left, too.
+    pub fn relocate(
+        &mut self,
+        before: AllocationId,
+        target: impl FnOnce(FillTarget) -> FillTarget,
+    ) -> Option<FillTarget> {
+        let record = self.live.remove(&before)?;
+        let target = target(record.target);
+        self.left.insert(before, record.left(target.id));
+        self.live.insert(target.id, Record { target, ..record });
+        Some(target)
+    }
+
+    /// Forgets what was left in memory that is gone. Does nothing until there is much of it.
+    pub fn sweep(&mut self, is_live: impl Fn(AllocationId) -> bool) {
+        if self.left.len() >= MANY_LEFT {
+            self.left.retain(|id, _| is_live(*id));
+        }
+    }
+
+    /// Forgets allocations that have ended.
+    pub fn forget(&mut self, id: AllocationId) {
+        self.take(id);
+        if !self.told.is_empty() {
+            self.told.retain(|it| it.id() != id);
+        }
+    }
+
+    /// Forgets all of a pool.
+    pub fn forget_pool(&mut self, pool_key: PoolKey) {
+        let is_elsewhere = |id: &AllocationId| id.pool_key() != pool_key;
+        self.pools.remove(&pool_key);
+        self.live.retain(|id, _| is_elsewhere(id));
+        self.left.retain(|id, _| is_elsewhere(id));
+        self.freed.retain(|id, _| is_elsewhere(id));
+        self.told.retain(|it| is_elsewhere(&it.id()));
+    }
+
+    /// Notes something that was left out, to be told once.
+    pub fn leave_out(&mut self, what: String) {
+        if self.left_out.insert(what.clone()) {
+            self.untold.push(what);
+        }
+    }
+
+    /// Takes what was found by calls of a thread, or of all.
+    pub fn take_found(&mut self, thread: Option<ThreadId>) -> Vec<Report> {
+        let is_its = |it: &(ThreadId, Report)| thread.is_none_or(|thread| it.0 == thread);
+        let (those, others) = std::mem::take(&mut self.found).into_iter().partition(is_its);
+        self.found = others;
+        let those: Vec<(ThreadId, Report)> = those;
+        those.into_iter().map(|(_, report)| report).collect()
+    }
+}

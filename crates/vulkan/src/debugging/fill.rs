@@ -1,0 +1,155 @@
+//! Fills contents and writes margins: by the host what can be mapped, all else by the device.
+
+use std::ops::Range;
+
+use vkmem_engine::{
+    AllocationMemory, Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags,
+    MemoryRange, Pattern,
+};
+
+use crate::allocator::DeviceAllocator;
+use crate::debugging::fill_by_device::write_by_device;
+use crate::debugging::target::{FillTarget, LeftOut, LeftOutPart};
+
+const IMPORTED: &str = "its memory was imported, with what it holds";
+const LAZY: &str =
+    "its memory is LAZILY_ALLOCATED: the driver commits it when an attachment is first used";
+const PROTECTED: &str = "its memory is PROTECTED";
+
+/// What is to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Order {
+    /// The byte that contents are filled with.
+    pub(super) fill: Option<u8>,
+    /// The key of the pattern that margins are filled with.
+    pub(super) margins: Option<u64>,
+    /// Whether the device writes what the host could write, too.
+    pub(super) by_device: bool,
+}
+
+/// What of one target is to be written.
+pub(super) struct Job {
+    pub(super) place: AllocationMemory,
+    /// The byte, if its contents are filled.
+    pub(super) contents: Option<u8>,
+    /// The pattern, if it has margins to be written.
+    pub(super) margins: Option<Pattern>,
+}
+
+impl Job {
+    /// Returns where its margins lie in the memory object; empty ranges if they are not to be written.
+    pub(super) fn margins(&self) -> [Range<u64>; 2] {
+        let AllocationMemory { offset, size, margin, .. } = self.place;
+        let margin = if self.margins.is_some() { margin } else { 0 };
+        [offset - margin..offset, offset + size..offset + size + margin]
+    }
+}
+
+/// Writes what is ordered; returns what was left out.
+///
+/// # Errors
+/// Those of the driver calls and of [`vkmem_engine::Allocator::note_filled`].
+///
+/// # Safety
+/// The handles are live, bound to their allocations, and not used by the device or the host.
+pub(super) unsafe fn write(
+    allocator: &DeviceAllocator,
+    targets: &[FillTarget],
+    order: Order,
+) -> Result<Vec<LeftOut>, Error> {
+    let engine = allocator.engine();
+    let mut left_out = Vec::new();
+    let mut by_device = Vec::new();
+    let mut by_host: Option<HostWriter> = None;
+    for target in targets {
+        let place = engine.hold_memory_of(target.id)?;
+        let flags = allocator.driver().info().flags_of(place.memory.memory_type_index());
+        let mut contents = order.fill.filter(|_| place.size > 0);
+        if let (Some(why), Some(_)) = (why_not_filled(&place.memory, flags), contents) {
+            left_out.push(LeftOut { id: target.id, part: LeftOutPart::Contents, why });
+            contents = None;
+        }
+        let pattern = |key| Pattern::new(key, place.memory.handle());
+        let margins = order.margins.filter(|_| place.margin > 0).map(pattern);
+        if contents.is_none() && margins.is_none() {
+            continue;
+        }
+        let job = Job { place, contents, margins };
+        if order.by_device || !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
+            by_device.push((target, job));
+            continue;
+        }
+        let memory = &job.place.memory;
+        let writer = match by_host.take() {
+            Some(writer) if writer.memory == memory.handle() => writer,
+            _ => HostWriter { memory: memory.handle(), mapped: memory.map()? },
+        };
+        writer.run(allocator, &job)?;
+        by_host = Some(writer);
+        if job.margins.is_some() {
+            engine.note_filled(target.id)?;
+        }
+    }
+    drop(by_host);
+    if !by_device.is_empty() {
+        // SAFETY: the caller guarantees the targets.
+        let filled =
+            unsafe { write_by_device(allocator.driver().as_ref(), by_device, &mut left_out)? };
+        filled.into_iter().try_for_each(|id| engine.note_filled(id))?;
+    }
+    Ok(left_out)
+}
+
+/// Returns why the contents of memory are never filled.
+fn why_not_filled(memory: &MemoryAccess, flags: MemoryPropertyFlags) -> Option<&'static str> {
+    if memory.is_imported() {
+        Some(IMPORTED)
+    } else if flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED) {
+        Some(LAZY)
+    } else if flags.contains(MemoryPropertyFlags::PROTECTED) {
+        Some(PROTECTED)
+    } else {
+        None
+    }
+}
+
+/// A memory object that is mapped while it is written.
+struct HostWriter {
+    memory: MemoryHandle,
+    mapped: MappedMemory,
+}
+
+impl HostWriter {
+    fn run(&self, allocator: &DeviceAllocator, job: &Job) -> Result<(), Error> {
+        let Job { place, contents, margins } = job;
+        let (offset, size) = (place.offset, place.size);
+        let [front, back] = job.margins();
+        let driver = allocator.driver();
+        let memory = self.memory;
+        let at = |offset| {
+            std::ptr::with_exposed_provenance_mut::<u8>(self.mapped.address.at(offset).0.get())
+        };
+        if let Some(byte) = contents {
+            driver.host_access(MemoryRange { memory, offset, size }, true);
+            // SAFETY: the allocation's mapped memory, which nobody uses meanwhile.
+            unsafe { std::ptr::write_bytes(at(offset), *byte, size as usize) };
+        }
+        if let Some(pattern) = margins {
+            for Range { start, end } in [front.clone(), back.clone()] {
+                let size = end - start;
+                driver.host_access(MemoryRange { memory, offset: start, size }, true);
+                // SAFETY: the allocation's mapped margin, which nobody may use.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(at(start), size as usize) };
+                pattern.fill(start, bytes);
+            }
+        }
+        let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
+            return Ok(());
+        };
+        // All atoms from the one margin to the other are the allocation's own.
+        let from = front.start / atom * atom;
+        let to = back.end.next_multiple_of(atom).min(place.memory.size());
+        let flushed = driver.flush(&[MemoryRange { memory, offset: from, size: to - from }]);
+        Ok(flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))?)
+    }
+}

@@ -1,0 +1,193 @@
+//! [`MemoryDebugger`]: writes what new, freed and unowned memory is to hold, and checks that it still holds it.
+//!
+//! Memory that can be mapped is written and read by the host; all other memory by the device's queue, through
+//! buffers that lie over the memory objects. Nothing is kept between two calls. Each call may wait for the device,
+//! so the caller holds no lock, and none of Python's.
+
+mod check;
+mod clear;
+mod contents;
+mod fill;
+mod fill_by_device;
+pub(crate) mod finding;
+mod read_by_device;
+mod scratch;
+pub(crate) mod target;
+mod windows;
+
+use vkmem_engine::{AllocationId, Error, GuardedRange, GuardedUse, PoolId, Quarantined};
+
+use crate::allocator::DeviceAllocator;
+use crate::debugging::check::Check;
+use crate::debugging::fill::{Order, write};
+use crate::debugging::finding::Checked;
+use crate::debugging::target::{FillTarget, LeftOut};
+
+/// Returns the byte that the contents of a freed allocation in quarantine were filled with; `None` if they were not,
+/// or if that is not known: then its contents are not checked.
+pub type FreedContents<'a> = &'a dyn Fn(AllocationId) -> Option<u8>;
+
+/// Writes and checks the memory of one allocator.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryDebugger {
+    key: u64,
+    by_device: bool,
+}
+
+impl MemoryDebugger {
+    /// Creates the debugger of an allocator; margins hold the [`Pattern`](vkmem_engine::Pattern) of this key.
+    pub fn new(key: u64) -> Self {
+        Self { key, by_device: false }
+    }
+
+    /// Lets the device read and write all memory, also what can be mapped: for tests of that on devices all of whose
+    /// memory can be mapped.
+    #[must_use]
+    pub fn by_device(self) -> Self {
+        Self { by_device: true, ..self }
+    }
+
+    /// Fills the contents of new resources with a byte, if there is one, and writes the pattern into their margins,
+    /// which are listed and checked from then on. What cannot be mapped is written in one submission for all.
+    /// Returns what was left out, and why.
+    ///
+    /// # Errors
+    /// Those of the driver calls: then some of it may be unwritten, and the margins of those are not checked.
+    /// [`Error::UseAfterFree`] for an allocation that was freed.
+    ///
+    /// # Safety
+    /// The handles are live, bound to their allocations, and not used by the device or the host.
+    pub unsafe fn prepare(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: Option<u8>,
+    ) -> Result<Vec<LeftOut>, Error> {
+        // SAFETY: the caller guarantees the targets.
+        unsafe { self.write(allocator, targets, fill, Some(self.key)) }
+    }
+
+    /// Fills the contents of resources that are about to be freed with a byte. Returns what was left out, and why:
+    /// those contents must not be checked.
+    ///
+    /// # Errors
+    /// Those of the driver calls: then any of the contents may be unwritten.
+    ///
+    /// # Safety
+    /// As for [`prepare`](Self::prepare).
+    pub unsafe fn fill_freed(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: u8,
+    ) -> Result<Vec<LeftOut>, Error> {
+        // SAFETY: the caller guarantees the targets.
+        unsafe { self.write(allocator, targets, Some(fill), None) }
+    }
+
+    /// # Safety
+    /// As for [`prepare`](Self::prepare).
+    unsafe fn write(
+        &self,
+        allocator: &DeviceAllocator,
+        targets: &[FillTarget],
+        fill: Option<u8>,
+        margins: Option<u64>,
+    ) -> Result<Vec<LeftOut>, Error> {
+        let order = Order { fill, margins, by_device: self.by_device };
+        // SAFETY: the caller guarantees the targets.
+        unsafe { write(allocator, targets, order) }
+    }
+
+    /// Checks the margins of some allocations, without looking up their neighbours.
+    ///
+    /// # Errors
+    /// Those of the driver calls; [`Error::UseAfterFree`] for an allocation that was freed.
+    pub fn check_some(
+        &self,
+        allocator: &DeviceAllocator,
+        ids: &[AllocationId],
+    ) -> Result<Checked, Error> {
+        let mut places = Vec::with_capacity(ids.len());
+        for id in ids {
+            let place = allocator.engine().hold_memory_of(*id)?;
+            if place.is_filled {
+                places.push(place);
+            }
+        }
+        places.sort_by_key(|it| (it.memory.handle().0, it.offset));
+        let mut check = Check::new(allocator, self.key, self.by_device);
+        for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
+            let ranges: Vec<GuardedRange> = group
+                .iter()
+                .flat_map(|it| margins(it.id, (it.offset, it.size), it.margin))
+                .collect();
+            check.run(&group[0].memory, &ranges, &|_| None)?;
+        }
+        Ok(check.finish())
+    }
+
+    /// Checks margins and quarantine of one pool, or of all pools of memory types. What the device has not finished
+    /// yet is not seen, unless it was submitted to the device's own queue before.
+    ///
+    /// # Errors
+    /// Those of the driver calls; [`Error::UseAfterFree`] if the id of the pool is stale.
+    pub fn check(
+        &self,
+        allocator: &DeviceAllocator,
+        memory_type_bits: u32,
+        pool: Option<PoolId>,
+        freed: FreedContents<'_>,
+    ) -> Result<Checked, Error> {
+        let mut check = Check::new(allocator, self.key, self.by_device);
+        for it in allocator.engine().guarded_ranges(memory_type_bits, pool, false)? {
+            check.run(&it.memory, &it.ranges, freed)?;
+        }
+        Ok(check.finish())
+    }
+
+    /// Checks what leaves the quarantine, contents and margins; to be called by
+    /// [`QuarantineOwner::leaving`](vkmem_engine::QuarantineOwner::leaving).
+    ///
+    /// # Errors
+    /// Those of the driver calls.
+    pub fn check_leaving(
+        &self,
+        allocator: &DeviceAllocator,
+        items: &[Quarantined],
+        freed: FreedContents<'_>,
+    ) -> Result<Checked, Error> {
+        let mut items: Vec<&Quarantined> = items.iter().collect();
+        items.sort_by_key(|it| (it.memory.handle().0, it.offset));
+        let mut check = Check::new(allocator, self.key, self.by_device);
+        for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
+            let mut ranges = Vec::with_capacity(3 * group.len());
+            for it in group {
+                let [front, back] = margins(it.id, (it.offset, it.size), it.margin);
+                let contents = GuardedRange {
+                    offset: it.offset,
+                    size: it.size,
+                    is: GuardedUse::Quarantined,
+                    token: it.token,
+                    ..front
+                };
+                ranges.extend([front, contents, back]);
+            }
+            check.run(&group[0].memory, &ranges, freed)?;
+        }
+        Ok(check.finish())
+    }
+}
+
+/// Returns the margins of an allocation, without its neighbours.
+fn margins(id: AllocationId, (offset, size): (u64, u64), margin: u64) -> [GuardedRange; 2] {
+    let range = |offset, is| GuardedRange {
+        offset,
+        size: margin,
+        is,
+        id: Some(id),
+        token: 0,
+        neighbours: [None; 2],
+    };
+    [range(offset - margin, GuardedUse::FrontMargin), range(offset + size, GuardedUse::BackMargin)]
+}

@@ -1,0 +1,169 @@
+//! Reads memory as the device sees it: many regions of a memory object in one copy.
+
+use std::iter::Peekable;
+use std::ops::Range;
+
+use ash::vk;
+use vkmem_engine::{Error, GuardedRange, MemoryAccess};
+
+use crate::debugging::contents::{Comparison, Expected};
+use crate::debugging::finding::Unchecked;
+use crate::debugging::scratch::{Purpose, Scratch};
+use crate::debugging::windows::{Part, Windows};
+use crate::driver::contract::Driver;
+use crate::driver::submission::TransferCommand;
+
+/// Bytes that are read in one submission at most.
+const AT_ONCE: u64 = 64 << 20;
+
+const NO_QUEUE: &str = "it cannot be mapped, and the device was wrapped without a queue";
+const NAMED: &str =
+    "it cannot be mapped and is dedicated to one resource (VkMemoryDedicatedAllocateInfo)";
+const UNREACHABLE: &str =
+    "it cannot be mapped, and the device allows no buffer for transfers over it";
+
+/// Reads memory objects through one scratch buffer.
+pub(super) struct DeviceReader<'a> {
+    driver: &'a dyn Driver,
+    scratch: Option<Scratch<'a>>,
+    /// Kept for its room.
+    commands: Vec<TransferCommand>,
+    submissions: u64,
+}
+
+impl<'a> DeviceReader<'a> {
+    pub(super) fn new(driver: &'a dyn Driver) -> Self {
+        Self { driver, scratch: None, commands: Vec::new(), submissions: 0 }
+    }
+
+    pub(super) fn submissions(&self) -> u64 {
+        self.submissions
+    }
+
+    /// Compares ranges of a memory object with what they have to hold, by ascending offset, and calls `take` with
+    /// the comparison of each. Returns the number of those, and what could not be read.
+    ///
+    /// # Errors
+    /// Those of the driver calls.
+    pub(super) fn compare<'r>(
+        &mut self,
+        memory: &MemoryAccess,
+        ranges: impl Iterator<Item = (&'r GuardedRange, Expected)> + Clone,
+        mut take: impl FnMut(&GuardedRange, Comparison),
+    ) -> Result<(u64, Option<Unchecked>), Error> {
+        let unchecked = |ranges, why| {
+            let (memory_type_index, memory) = (memory.memory_type_index(), memory.handle());
+            (ranges > 0).then_some(Unchecked { memory, memory_type_index, ranges, why })
+        };
+        let (mut count, mut bytes) = (0, 0);
+        ranges.clone().for_each(|(range, _)| (count, bytes) = (count + 1, bytes + range.size));
+        if self.driver.queue_flags().is_empty() {
+            return Ok((0, unchecked(count, NO_QUEUE)));
+        }
+        if memory.names_resource() {
+            return Ok((0, unchecked(count, NAMED)));
+        }
+        let windows = Windows::over(self.driver, memory, ranges.clone().map(|it| extent(it.0)))?;
+        let reached = ranges.filter(|(range, _)| windows.reach(extent(range)));
+        let read = reached.clone().count() as u64;
+        let pieces = reached.flat_map(|(range, expected)| {
+            let parts = windows.parts(extent(range)).flat_map(cut);
+            parts.map(move |part| Piece { range, expected, part })
+        });
+        let mut rest = pieces.peekable();
+        let mut open: Option<(&GuardedRange, Comparison)> = None;
+        while rest.peek().is_some() {
+            let mut now = rest.clone();
+            // SAFETY: the windows live.
+            let mut found = unsafe { self.read(&mut rest, bytes.min(AT_ONCE)) }?;
+            while !found.is_empty() {
+                let Some(Piece { range, expected, part }) = now.next() else { break };
+                let comparison = match open.take() {
+                    Some((of, comparison)) if of.offset == range.offset => comparison,
+                    done => {
+                        done.into_iter().for_each(|(of, it)| take(of, it));
+                        Comparison::new(expected)
+                    }
+                };
+                let (here, later) = found.split_at(part.size as usize);
+                found = later;
+                open.insert((range, comparison)).1.add(part.at, here);
+            }
+        }
+        open.into_iter().for_each(|(of, it)| take(of, it));
+        Ok((read, unchecked(count - read, UNREACHABLE)))
+    }
+
+    /// Reads as many pieces as fit, one behind the other; the scratch buffer is made for `most` bytes.
+    ///
+    /// # Safety
+    /// The buffers of the pieces are live.
+    unsafe fn read<'r>(
+        &mut self,
+        pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
+        most: u64,
+    ) -> Result<&[u8], Error> {
+        if self.scratch.as_ref().is_none_or(|it| it.size < most) {
+            self.scratch = None;
+            self.scratch = Some(Scratch::new(self.driver, most, Purpose::Download)?);
+        }
+        let scratch = self.scratch.as_ref().expect("made above");
+        let size = add_copies(&mut self.commands, pieces, scratch.buffer, most);
+        self.submissions += 1;
+        // SAFETY: all buffers are live, and the regions lie inside of them.
+        unsafe { self.driver.run(&self.commands) }?;
+        // SAFETY: the submission has ended.
+        unsafe { scratch.read(size) }
+    }
+}
+
+/// A part of a range.
+#[derive(Clone, Copy)]
+struct Piece<'r> {
+    range: &'r GuardedRange,
+    expected: Expected,
+    part: Part,
+}
+
+fn extent(range: &GuardedRange) -> Range<u64> {
+    range.offset..range.offset + range.size
+}
+
+/// Cuts a part into pieces that fit into the scratch buffer.
+fn cut(whole: Part) -> impl Iterator<Item = Part> + Clone {
+    (0..whole.size.div_ceil(AT_ONCE)).map(move |number| {
+        let from = number * AT_ONCE;
+        let size = AT_ONCE.min(whole.size - from);
+        Part { offset: whole.offset + from, at: whole.at + from, size, ..whole }
+    })
+}
+
+/// Replaces `commands` by the copies of pieces, one behind the other, as long as they fit; neighbours are copied
+/// together. Returns their bytes.
+fn add_copies<'r>(
+    commands: &mut Vec<TransferCommand>,
+    pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
+    target: vk::Buffer,
+    most: u64,
+) -> u64 {
+    commands.clear();
+    let mut done = 0;
+    while let Some(Piece { part, .. }) = pieces.next_if(|it| done + it.part.size <= most) {
+        if let Some(TransferCommand::CopyBuffer { source, source_offset, size, .. }) =
+            commands.last_mut()
+            && (*source, *source_offset + *size) == (part.buffer, part.offset)
+        {
+            *size += part.size;
+        } else {
+            commands.push(TransferCommand::CopyBuffer {
+                source: part.buffer,
+                source_offset: part.offset,
+                target,
+                target_offset: done,
+                size: part.size,
+            });
+        }
+        done += part.size;
+    }
+    done
+}

@@ -1,0 +1,104 @@
+"""Reads `VK_MEM_DEBUG`: the options of `Debug` for a program that nobody changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from vk_mem.debugging.options import SWITCHES, Debug
+from vk_mem.debugging.sizes import size_of
+from vk_mem.errors import InvalidArgumentError
+from vk_mem.text import nearest
+
+__all__ = ["debug_of_environment"]
+
+ALL: dict[str, Any] = {
+    "fill": "pattern",
+    "fill_on_free": "pattern",
+    "detect_corruption": True,
+    "quarantine": 64 << 20,
+}
+"""What `VK_MEM_DEBUG=all` sets, and `VK_MEM_DEBUG=1`: what finds faults without changing where
+programs may write."""
+SHORT = {"corruption": "detect_corruption"}
+KNOWN = (*(it.name for it in fields(Debug)), *SHORT, "all")
+
+
+def _wrong(what: str) -> NoReturn:
+    raise InvalidArgumentError(f"VK_MEM_DEBUG: {what}")
+
+
+def debug_of_environment(text: str) -> Debug | None:
+    """Returns what a value of `VK_MEM_DEBUG` asks for; None for an empty one and for `0`.
+
+    Words are separated by commas. `fill`, `fill_on_free`, `margin`, `quarantine`, `check` and
+    `min_granularity` have a value behind `=`, as the keywords of `Debug` have; `fill` and
+    `fill_on_free` alone mean "pattern". `corruption` (or `detect_corruption`), `always_dedicated`,
+    `poison_unmapped` and `strict_host_access` are switched on. `all`, or `1`, sets
+    `fill,fill_on_free,corruption,quarantine=64M`; words beside it change that.
+
+    Raises `InvalidArgumentError` for anything else.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words in ([], ["0"]):
+        return None
+    given: dict[str, Any] = {}
+    is_all = False
+    for word in words:
+        if word in ("all", "1"):
+            is_all = True
+            continue
+        name, equals, value = (part.strip() for part in word.partition("="))
+        name = SHORT.get(name, name)
+        if name not in KNOWN or name == "all":
+            _unknown(word, name)
+        if name in given:
+            _wrong(f"{name} is given twice")
+        given[name] = _value(name, value if equals else None)
+    try:
+        debug = Debug(**{**(ALL if is_all else {}), **given})
+    except InvalidArgumentError as error:
+        _wrong(str(error))
+    if debug.margin % 4:
+        _wrong(f"margin is {debug.margin}, not a multiple of 4 bytes")
+    return debug
+
+
+def _unknown(word: str, name: str) -> NoReturn:
+    meant = nearest(name, KNOWN, 1)
+    hint = f"; did you mean {meant[0]}?" if meant else f"; there are {', '.join(KNOWN)}"
+    _wrong(f"{word[:80]!r} is not known{hint}")
+
+
+def _value(name: str, text: str | None) -> Any:
+    if name in SWITCHES:
+        if text not in (None, "1", "0"):
+            _wrong(f"{name} is {text[:80]!r}: it is 1, or 0")
+        return text != "0"
+    read, example = VALUES[name]
+    if text is None and name in ("fill", "fill_on_free"):
+        return "pattern"
+    value = read(text) if text else None
+    if value is None:
+        given = f"{name} is {text[:80]!r}: it" if text else name
+        _wrong(f"{given} needs a value as in {name}={example}")
+    return value
+
+
+def _contents(text: str) -> str | int:
+    """A byte as a number, in decimal or hexadecimal; else the text."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
+
+
+VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "fill": (_contents, "zero"),
+    "fill_on_free": (_contents, "zero"),
+    "margin": (size_of, "16"),
+    "quarantine": (str, "64M"),
+    "check": (str, "frame"),
+    "min_granularity": (size_of, "64K"),
+}
