@@ -3,6 +3,7 @@
 mod blit;
 mod blit_rules;
 mod codec;
+mod coherence;
 mod command_buffers;
 mod discard;
 pub(crate) mod driver;
@@ -13,6 +14,7 @@ mod host_image_copy;
 mod image_copy;
 mod linear;
 mod moved;
+mod order;
 mod ownership;
 pub(crate) mod pending;
 mod plan;
