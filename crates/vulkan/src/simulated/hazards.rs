@@ -152,11 +152,8 @@ pub(super) fn find_hazard<A: AsRef<[Access]>>(
             let other = later.chain(read).find(meets);
             if let Some(other) = other {
                 let pair = [(write.command, write.access), (other.command, other.access)];
-                let [first, second] = if write.command < other.command {
-                    pair
-                } else {
-                    [pair[1], pair[0]]
-                };
+                let [first, second] =
+                    if write.command < other.command { pair } else { [pair[1], pair[0]] };
                 return Some(Hazard {
                     commands: [first.0, second.0],
                     accesses: [first.1, second.1],

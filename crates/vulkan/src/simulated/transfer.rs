@@ -94,12 +94,10 @@ impl SimulatedDriver {
                 None => outside,
             });
         }
-        let (memory, start) = self
-            .live_memory(found.bound)
-            .map_err(|what| match found.bound {
-                Some(_) => of_kind(ViolationKind::UseAfterFree, what),
-                None => named(what),
-            })?;
+        let (memory, start) = self.live_memory(found.bound).map_err(|what| match found.bound {
+            Some(_) => of_kind(ViolationKind::UseAfterFree, what),
+            None => named(what),
+        })?;
         Ok((memory, start + offset))
     }
 
@@ -112,7 +110,8 @@ impl SimulatedDriver {
             (None, Some(handle)) => format!("image {handle:#x}"),
             (None, None) => return found,
         };
-        let verb = if found.kind == ViolationKind::UseAfterFree { "lies there now" } else { "lies there" };
+        let verb =
+            if found.kind == ViolationKind::UseAfterFree { "lies there now" } else { "lies there" };
         let text = format!("{}; {other} {verb}", found.text);
         Finding { text, ..found }.with(other)
     }
