@@ -43,7 +43,7 @@ use crate::arguments::{iterables, options};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{CommonOptions, CreatedResource, promises_host_access};
+use crate::lifetime::create::{CommonOptions, CreatedResource, promised_host_access};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::losing::check_frames_in_use;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
@@ -103,7 +103,8 @@ const MOST_HEAPS: usize = 16;
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
-/// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
+/// discrete card. Memory that was created with HOST_ACCESS_SEQUENTIAL_WRITE alone cannot be read either, which is slow
+/// where it is write-combined, and what a transfer in flight uses cannot be written. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -248,7 +249,7 @@ impl Drop for Allocator {
 
 fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
-    let host_access = promises_host_access(&keywords.create);
+    let host_access = promised_host_access(&keywords.create);
     CommonOptions { dont_bind, host_access, pool: keywords.pool.clone() }
 }
 
