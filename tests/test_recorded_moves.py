@@ -337,7 +337,7 @@ def test_copies_that_are_submitted_after_the_pass_come_too_late() -> None:
         with pytest.raises(vk_mem.VkMemError):
             device.submit_command_buffer(commands)
         late = [it for it in device.violations if "was moved to" in str(it)]
-        assert late and all("uses the old place, which was released" in it for it in late)
+        assert late and all("uses the old place, which was released" in str(it) for it in late)
         allocator.destroy_many(contents)
         pool.close()
     assert device.live_buffers == 0
