@@ -110,7 +110,7 @@ class BufferHeap(NoCopies):
         debug = debug_of_heap(debug, allocator)
         self._debug = debug
         self._margins = HeapMargins(allocator, debug, secrets.randbits(64))
-        if self._margins.is_checked and not mapped:
+        if self._margins.is_checked and (not mapped or self._margins.uses_device):
             self._usage |= BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
         self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.

@@ -97,6 +97,8 @@ class HeapMargins:
     def __init__(self, allocator: Allocator, debug: Debug, key: int) -> None:
         self.allocator, self.size, self.key = allocator, debug.margin, key
         self.is_checked = debug.detect_corruption and debug.margin > 0
+        # Where the host may only write, a strict allocator refuses to read.
+        self.uses_device = allocator.strict_host_access
         self._buffers = 0
         self._kept: list[CorruptionError | str] = []
 
@@ -105,7 +107,7 @@ class HeapMargins:
         if not self.is_checked:
             return None
         self._buffers += 1
-        return GuardedBuffer(buffer, is_mapped, self._buffers)
+        return GuardedBuffer(buffer, is_mapped and not self.uses_device, self._buffers)
 
     def write(self, within: GuardedBuffer | None, offset: int, size: int) -> Guarded | None:
         """Writes the margins of a new slice."""

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::MemoryRange;
+use vkmem_engine::{Finding, MemoryRange, ViolationKind};
 
 use crate::driver::contract::HostSide;
 use crate::simulated::driver::SimulatedDriver;
@@ -48,22 +48,71 @@ impl SimulatedDriver {
         offset: u64,
         size: u64,
         usage: vk::BufferUsageFlags,
-    ) -> Result<MemoryOffset, String> {
+    ) -> Result<MemoryOffset, Finding> {
+        // The lock is released before others are looked for.
+        self.place_in_buffer(buffer, offset, size, usage).map_err(|found| match found.place {
+            Some(place) => self.with_resident(found, &place, buffer.as_raw()),
+            None => found,
+        })
+    }
+
+    fn place_in_buffer(
+        &self,
+        buffer: vk::Buffer,
+        offset: u64,
+        size: u64,
+        usage: vk::BufferUsageFlags,
+    ) -> Result<MemoryOffset, Finding> {
         let handle = buffer.as_raw();
-        let named = |what: String| format!("buffer {handle:#x}: {what}");
+        let of_kind = |kind, what: String| {
+            Finding::new(kind, format!("buffer {handle:#x}: {what}")).of(handle)
+        };
+        let named = |what: String| of_kind(ViolationKind::Rule, what);
         let buffers = self.buffers.lock();
-        let found = buffers.get(handle).map_err(named)?;
+        let found = buffers.get(handle).map_err(|what| match buffers.place_of_gone(handle) {
+            Some(place) => of_kind(ViolationKind::UseAfterFree, what).at(place),
+            None => named(what),
+        })?;
         if size == 0 {
             return Err(named("a copy of nothing".into()));
         }
         if found.shape.usage & u64::from(usage.as_raw()) == 0 {
             return Err(named(format!("was created without {usage:?}")));
         }
-        if offset.checked_add(size).is_none_or(|end| end > found.shape.size) {
-            let whole = found.shape.size;
-            return Err(named(format!("{offset} + {size} lies outside its {}", bytes(whole))));
+        let end = offset.saturating_add(size);
+        let whole = found.shape.size;
+        if end > whole || offset.checked_add(size).is_none() {
+            let what = format!("{offset} + {size} lies outside its {}", bytes(whole));
+            let outside = of_kind(ViolationKind::OutOfBounds, what);
+            let first = offset.max(whole);
+            return Err(match found.bound {
+                Some((memory, start)) => outside.at(MemoryRange {
+                    memory,
+                    offset: start.saturating_add(first),
+                    size: end - first,
+                }),
+                None => outside,
+            });
         }
-        let (memory, start) = self.live_memory(found.bound).map_err(named)?;
+        let (memory, start) = self.live_memory(found.bound).map_err(|what| match found.bound {
+            Some(_) => of_kind(ViolationKind::UseAfterFree, what),
+            None => named(what),
+        })?;
         Ok((memory, start + offset))
+    }
+
+    /// Adds the resource to a finding that lies in a range of memory now.
+    fn with_resident(&self, found: Finding, range: &MemoryRange, but: u64) -> Finding {
+        let buffer = self.buffers.lock().resident(range, but);
+        let image = self.images.lock().resident(range, but);
+        let other = match (buffer, image) {
+            (Some(handle), _) => format!("buffer {handle:#x}"),
+            (None, Some(handle)) => format!("image {handle:#x}"),
+            (None, None) => return found,
+        };
+        let verb =
+            if found.kind == ViolationKind::UseAfterFree { "lies there now" } else { "lies there" };
+        let text = format!("{}; {other} {verb}", found.text);
+        Finding { text, ..found }.with(other)
     }
 }
