@@ -355,8 +355,12 @@ impl Allocator {
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        if debug.poison_unmapped {
-            poison_unmapped(py, &core, true)?;
+        if debug.poison_unmapped
+            && let Err(refused) = poison_unmapped(py, &core, true)
+        {
+            // Its end waits for its threads.
+            detach(py, || drop(device_allocator));
+            return Err(refused);
         }
         let frames = [frames_in_flight, options.frames_in_use];
         let state = AllocatorState::new(device_allocator, core, frames, depth, strict);
