@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import warnings
@@ -22,6 +23,7 @@ from vk_mem import (
     FeatureNotPresentError,
     InvalidArgumentError,
     SimulatedDevice,
+    UseAfterFreeError,
 )
 
 KIB = 1024
@@ -90,12 +92,12 @@ def test_what_is_written_beside_a_slice_is_found(device: Device, way: str, algor
             poke(heap, heap.buffers[0], kept, place)
             assert heap.check_corruption() == 12
         poke(heap, heap.buffers[0], b"\0\0\0\0\0", victim.offset - 5)
-        allocated = heap.allocated
+        allocated, size = heap.allocated, victim.size
         with pytest.raises(CorruptionError) as caught:
             victim.free()
         assert caught.value.offset in (-5, -4)
         # It is freed nevertheless, and only told once.
-        assert heap.allocated == allocated - victim.size and heap.check_corruption() == 10
+        assert heap.allocated == allocated - size and heap.check_corruption() == 10
         victim.free()
         heap.close()
 
@@ -135,12 +137,12 @@ def test_call_sites_are_told(simulated: SimulatedDevice) -> None:
         with pytest.raises(CorruptionError) as caught:
             heap.check_corruption()
         site = caught.value.call_site
-        assert site is not None and site.splitlines()[0].endswith("in make")
+        assert site is not None and site.splitlines()[0].endswith(".make")
         assert __file__ in site and "vk_mem/memory" not in site
         assert caught.value.after is not None and "test_call_sites" in str(
             caught.value.after.call_site
         )
-        assert " in make, called from " in str(caught.value)
+        assert ".make, called from " in str(caught.value)
         with pytest.raises(CorruptionError):
             first.free()
         second.free()
@@ -266,13 +268,57 @@ def test_a_strict_allocator(simulated: SimulatedDevice, flags: Any) -> None:
         piece.free()
 
 
-def test_a_lost_device_is_not_waited_for(simulated: SimulatedDevice) -> None:
-    with Allocator(simulated) as allocator:
-        heap = BufferHeap(allocator, USAGE, debug=CHECKED)
-        pieces = [heap.allocate(64) for _ in range(3)]
-        simulated.lose()
-        pieces[0].free()
-        heap.close()
+@pytest.mark.parametrize("vk_result", [-1, -2])
+@pytest.mark.parametrize("way", ["random", "device"])
+def test_each_call_fails_once(vk_result: int, way: str, make_simulated: Any) -> None:
+    """What is freed is free, whatever fails; a slice that fails is not there."""
+    failures = 0
+    for n in range(12):
+        device = make_simulated("discrete-8gib")
+        with Allocator(device) as allocator, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            heap = BufferHeap(allocator, USAGE, debug=CHECKED, flags=WAYS[way])
+            one, two = heap.allocate(64), heap.allocate(64)
+            device.fail_call(n, vk_result)
+            failed = 0
+            for use in (one.free, two.free, functools.partial(make_and_free, heap)):
+                try:
+                    use()
+                except vk_mem.VkMemError as error:
+                    failed += 1
+                    assert not isinstance(error, CorruptionError), error
+            assert failed <= 1
+            with pytest.raises(UseAfterFreeError):
+                one.read()
+            if failed:
+                # What the device may have been writing is not given out again at once.
+                heap.allocate(64).free()
+                allocator.set_current_frame_index(10)
+                with heap.allocate(64):
+                    assert heap.check_corruption() == 2 and heap.allocated == 64
+                assert heap.check_corruption() == 0 and heap.allocated == 0
+            heap.close()
+            failures += failed
+    # The host needs no call of the driver for margins in coherent memory that is mapped.
+    assert (failures > 0) == (way == "device")
+
+
+def make_and_free(heap: BufferHeap) -> None:
+    heap.allocate(32).free()
+
+
+def test_a_lost_device_is_not_waited_for(make_simulated: Any) -> None:
+    for n in range(6):
+        device = make_simulated("discrete-8gib")
+        with Allocator(device) as allocator:
+            heap = BufferHeap(allocator, USAGE, debug=CHECKED)
+            pieces = [heap.allocate(64) for _ in range(3)]
+            device.fail_call(n, -4)
+            # Nothing can be read any more: what is freed is free without a check.
+            for it in pieces[:2]:
+                it.free()
+            assert heap.allocated == 64
+            heap.close()
 
 
 def test_threads(simulated: SimulatedDevice) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import vk_mem
 from vk_mem import Allocator, Debug, DumpError, SimulatedDevice
-from vk_mem.cli import app
+from vk_mem.cli.commands import app
 from vk_mem.dump import DebugStatistics, Dump, ResourceClass, kinds
 
 MIB = 1 << 20
@@ -255,7 +255,7 @@ def test_tables_have_rows_for_them(one: Program) -> None:
     assert "18 margins of" in one.allocator.snapshot()._repr_html_()
     with Allocator(one.allocator.device, debug=Debug()) as plain:
         none = plain.calculate_statistics()
-        assert "margin" not in str(none) + str(none.total) + plain.snapshot()._repr_html_()
+        assert "margins" not in str(none) + str(none.total) + plain.snapshot()._repr_html_()
 
 
 def test_the_command_line_tells_them(one: Program, tmp_path: Path) -> None:
@@ -272,9 +272,9 @@ def test_the_command_line_tells_them(one: Program, tmp_path: Path) -> None:
     pools = found["pools"]
     assert sum(it["block_bytes"] for it in pools) == found["total"]["block_bytes"]
     assert sum(it["allocation_count"] for it in pools) == found["total"]["allocation_count"]
-    both = run(app, ["stats", str(before), str(after)])
+    both = run(app, ["stats", str(before), "--diff", str(after)])
     assert both.exit_code == 0 and "0 margins of 0 B" in both.output
-    changed = json.loads(run(app, ["stats", str(before), str(after), "--json"]).output)
+    changed = json.loads(run(app, ["stats", str(before), "--diff", str(after), "--json"]).output)
     assert changed["debug_before"]["margin_count"] == 0
     assert changed["debug_after"]["quarantined_count"] == 3
 
