@@ -71,7 +71,10 @@ class Check:
     def read_unflushed(self, buffer: Buffer) -> bytes:
         """Reads where the host wrote something that is not flushed yet."""
         with pytest.warns(UnflushedWriteWarning, match="did not flush before the device reads"):
-            return self.read(buffer)
+            seen = self.read(buffer)
+        assert isinstance(self.device, SimulatedDevice)
+        assert [it.kind for it in self.device.take_violations()] == ["missing_flush"]
+        return seen
 
     def write(self, buffer: Buffer | BufferRange, data: bytes) -> None:
         with self.allocator.create_buffer(

@@ -35,6 +35,7 @@ from vk_mem import (
     OutOfHostMemoryError,
     SimulatedDevice,
     UseAfterFreeError,
+    Violation,
     VkMemError,
 )
 
@@ -53,7 +54,7 @@ def counts(allocator: Allocator) -> tuple[int, int]:
     return total.allocation_count, total.allocation_bytes
 
 
-def violations(allocator: Allocator) -> list[str]:
+def violations(allocator: Allocator) -> list[Violation]:
     return allocator.device.violations if is_simulated(allocator.device) else []
 
 

@@ -59,7 +59,9 @@ def device(request: pytest.FixtureRequest, lock: Failing) -> Device:
 
 
 def violations(device: Device) -> list[str]:
-    return device.violations if isinstance(device, SimulatedDevice) else device.validation_messages
+    if isinstance(device, SimulatedDevice):
+        return list(map(str, device.violations))
+    return device.validation_messages
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])

@@ -17,9 +17,11 @@ from vk_mem import (
     Device,
     FeatureNotPresentError,
     ImageTiling,
+    InvalidArgumentError,
     MemoryMapError,
     MemoryPropertyFlags,
     MemoryUsage,
+    SimulatedDevice,
 )
 
 
@@ -108,11 +110,83 @@ def test_a_plain_buffer(strict: Allocator) -> None:
 def test_memory_for_the_host(strict: Allocator, keywords: Any) -> None:
     with strict.create_buffer(64, TRANSFER, **keywords) as buffer:
         buffer.write(b"1234")
+        if keywords.get("flags") == WRITE:
+            return
         assert buffer.read(0, 4) == bytes(buffer[:4]) == b"1234"
         assert np.asarray(buffer)[1] == ord("2")
         strict.flush_allocations([buffer])
         with buffer.allocation.map() as view:
             assert bytes(view[:4]) == b"1234"
+
+
+WRITE_ONLY = "with HOST_ACCESS_SEQUENTIAL_WRITE alone, .*Pass flags=HOST_ACCESS_RANDOM"
+
+
+@pytest.mark.parametrize("flags", [WRITE, WRITE | MAPPED])
+def test_memory_for_writes_in_order_is_not_read(strict: Allocator, flags: int) -> None:
+    reads: list[Callable[[Any], object]] = [
+        lambda it: it.read(),
+        lambda it: it.read(0, 1),
+        lambda it: it.read(dtype="u1"),
+        lambda it: it.read_into(bytearray(4)),
+        lambda it: it.map(readonly=True),
+        lambda it: it.numpy(readonly=True),
+    ]
+    usage = TRANSFER | BufferUsage.VERTEX_BUFFER
+    with strict.create_buffer(64, usage, flags=flags) as buffer:
+        buffer.write(b"1234")
+        with buffer.map() as view:
+            view[4:8] = b"5678"
+        buffer.numpy()[8] = 9
+        buffer.flush()
+        for it in (buffer, buffer[:8], buffer.allocation):
+            for read in reads:
+                if it is buffer.allocation and read is reads[-1]:
+                    continue
+                with pytest.raises(MemoryMapError, match=WRITE_ONLY):
+                    read(it)
+        # The device brings what it holds.
+        assert buffer.download().tobytes()[:9] == b"12345678\x09"
+        with pytest.raises(InvalidArgumentError, match="HOST_ACCESS_SEQUENTIAL_WRITE alone"):
+            strict.transfers.download(buffer, way="direct")
+    with (
+        strict.create_buffer(64, BufferUsage.VERTEX_BUFFER, flags=flags) as unread,
+        pytest.raises(InvalidArgumentError, match=r"without BufferUsage.TRANSFER_SRC"),
+    ):
+        unread.download()
+    with strict.create_buffer(64, usage, flags=WRITE | RANDOM) as both:
+        both.write(b"1234")
+        assert both.read(0, 4) == b"1234"
+
+
+def test_what_a_transfer_uses_is_not_written(make_simulated: Callable[..., Any]) -> None:
+    for profile in SimulatedDevice.profile_names():
+        device = make_simulated(profile)
+        with (
+            Allocator(device, strict_host_access=True) as allocator,
+            allocator.create_buffer(64, TRANSFER, flags=RANDOM, name="busy") as buffer,
+            allocator.create_buffer(64, TRANSFER, flags=RANDOM) as idle,
+        ):
+            device.set_completion("held")
+            transfer = allocator.transfers.download(buffer, way="ring")
+            writes: list[Callable[[Any], object]] = [
+                lambda it: it.write(b"x"),
+                lambda it: it.map(),
+                lambda it: it[:4].write(b"x"),
+                lambda it: it.allocation.write(b"x"),
+            ]
+            for write in writes:
+                with pytest.raises(
+                    MemoryMapError, match=r"'busy'.* transfer in flight, and strict_host_access"
+                ):
+                    write(buffer)
+            buffer.read()
+            idle.write(b"x")
+            device.complete_submissions()
+            transfer.wait()
+            buffer.write(b"x")
+            device.set_completion("at once")
+            assert device.violations == []
 
 
 def test_images_and_aliases(strict: Allocator) -> None:

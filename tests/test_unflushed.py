@@ -56,6 +56,13 @@ def other(simulated_allocator: Allocator) -> Iterator[Buffer]:
         yield buffer
 
 
+def places(device: SimulatedDevice) -> list[tuple[int | None, int | None]]:
+    """Where flushes were missing that a command needed: offset in the memory, and length."""
+    found = device.take_violations()
+    assert all(it.kind == "missing_flush" for it in found)
+    return [(it.offset, it.length) for it in found]
+
+
 # ---- before a copy ----
 
 
@@ -81,6 +88,7 @@ def test_a_copy_of_what_is_not_flushed(
     simulated.copy_buffer(buffer, other, source_offset=1, target_offset=1)
     with pytest.warns(UnflushedWriteWarning, match="wrote 1 byte at offset 0 "):
         simulated.copy_buffer(buffer, other, size=1)
+    assert places(simulated) == [(100, 16), (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,7 @@ def test_the_range_of_many_writes(
             view[start : start + length] = bytes(it ^ 0xFF for it in view[start : start + length])
         with pytest.warns(UnflushedWriteWarning, match=f"wrote {size} bytes at offset {offset} "):
             simulated.copy_buffer(source, target)
+    assert places(simulated) == [(offset, size)]
     simulated_allocator.destroy_many([source, target])
 
 
@@ -149,6 +158,8 @@ def test_images_and_what_is_copied_to_them(
             simulated.copy_image_to_buffer(image, buffer)
         with pytest.warns(UnflushedWriteWarning, match="'albedo'.* 1 byte at offset 3 .*writes"):
             simulated.copy_buffer_to_image(buffer, image)
+        # What the device writes over is no read.
+        assert places(simulated) == [(1022, 2), (image.allocation.offset + 3, 1)]
         del texels
 
 
@@ -174,6 +185,7 @@ def test_an_open_view_of_what_is_mapped_when_used(
             with pytest.warns(UnflushedWriteWarning, match="8 bytes at offset 512"):
                 simulated.copy_buffer(buffer, other)
         simulated.copy_buffer(buffer, other)
+        assert places(simulated) == [(512, 8)]
 
 
 def test_aliases_slices_and_bound_memory(
@@ -196,6 +208,10 @@ def test_aliases_slices_and_bound_memory(
         with pytest.warns(UnflushedWriteWarning, match="'bound'.* 3 bytes at offset 9 "):
             simulated.copy_buffer(bound, other)
         # The memory lives on, and may be flushed still.
+        assert places(simulated) == [
+            (memory.offset + 1024 + 7, 1),
+            (memory.offset + SIZE + 9, 3),
+        ]
         alias.destroy()
         bound.destroy()
         del view
@@ -210,6 +226,7 @@ def test_aliases_slices_and_bound_memory(
         with pytest.warns(UnflushedWriteWarning, match=place):
             simulated.fill_buffer(second, 0)
         simulated.copy_buffer(first, other)
+        assert [length for _, length in places(simulated)] == [2]
         del here
         first.free()
         second.free()

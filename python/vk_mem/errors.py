@@ -168,7 +168,7 @@ class CorruptionError(VkMemError):
 
     @property
     def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
-        """The `Buffer`, `Image`, `Allocation` or `BufferSlice`; None if the object does not exist any more."""
+        """The resource, allocation or `BufferSlice`; None if the object does not exist any more."""
         return self.record.allocation if self.record else None
 
     @property

@@ -429,6 +429,12 @@ pub trait DeviceMemory: Send + Sync {
     /// Unmaps a memory object (`vkUnmapMemory`).
     fn unmap(&self, memory: MemoryHandle);
 
+    /// Returns whether memory that nobody uses through its mapping may stay mapped, to spare later maps. Not where
+    /// uses after an unmap are to be found.
+    fn may_stay_mapped(&self) -> bool {
+        true
+    }
+
     /// Makes host writes available to the device (`vkFlushMappedMemoryRanges`).
     ///
     /// # Errors

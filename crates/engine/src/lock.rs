@@ -218,6 +218,8 @@ ranks! {
     SimulatedObjects,
     /// The store of a simulated memory object, created on first use.
     SimulatedStore,
+    /// Freed memory of a simulated device that stays at its address. Alone.
+    SimulatedUnmapped,
     /// The bytes in a store. One store at a time: copies go through a buffer.
     SimulatedBytes,
     /// Counts, failures and log of a simulated device: each call takes it first.

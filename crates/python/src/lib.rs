@@ -57,6 +57,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::statistics::PoolStatistics>()?;
     module.add_class::<objects::statistics::Statistics>()?;
     module.add_class::<objects::statistics::TotalStatistics>()?;
+    module.add_class::<objects::violation::Violation>()?;
     module.add_class::<objects::virtual_block::VirtualAllocation>()?;
     module.add_class::<objects::virtual_block::VirtualBlock>()?;
     module.add_class::<objects::virtual_blocks::Range>()?;

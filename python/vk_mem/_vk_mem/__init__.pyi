@@ -28,6 +28,7 @@ from vk_mem._vk_mem.objects.statistics import (
     Statistics,
     TotalStatistics,
 )
+from vk_mem._vk_mem.objects.violation import Violation
 from vk_mem._vk_mem.objects.virtual_block import VirtualAllocation, VirtualBlock
 from vk_mem._vk_mem.objects.virtual_blocks import _margin_pattern, _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
@@ -63,6 +64,7 @@ __all__ = [
     "TotalStatistics",
     "Transfer",
     "Transfers",
+    "Violation",
     "VirtualAllocation",
     "VirtualBlock",
     "_EventCounter",

@@ -55,9 +55,11 @@ class Debug:
     always_dedicated: bool = False
     """Whether each allocation gets a memory object of its own, unless it is `NEVER_ALLOCATE`."""
     poison_unmapped: bool = False
-    """Whether a view kept after unmapping reads a pattern; for simulated devices only."""
+    """Whether memory reads as a pattern through the address of a mapping that has ended: on
+    simulated devices only. It stays so until the device is gone."""
     strict_host_access: bool = False
-    """Whether memory that was not created for the host cannot be mapped, read or written."""
+    """Whether the host is refused what only some devices allow, as `strict_host_access` of the
+    `Allocator` does, which wins over this."""
 
     def __post_init__(self) -> None:
         for name in SWITCHES:

@@ -110,7 +110,7 @@ class BufferHeap(NoCopies):
         debug = debug_of_heap(debug, allocator)
         self._debug = debug
         self._margins = HeapMargins(allocator, debug, secrets.randbits(64))
-        if self._margins.is_checked and not mapped:
+        if self._margins.is_checked and (not mapped or self._margins.uses_device):
             self._usage |= BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
         self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.
@@ -207,7 +207,9 @@ class BufferHeap(NoCopies):
                 # A buddy range is always aligned to its own size.
                 atom = self._allocator.device.properties.non_coherent_atom_size
                 least = max(alignment, atom) if self._algorithm == "buddy" else 1
-                block = self._grow(max(self._with_margins(size, alignment), least, self._block_size))
+                block = self._grow(
+                    max(self._with_margins(size, alignment), least, self._block_size)
+                )
                 found = self._find(size, alignment)
                 if found is None:
                     self._trim(block)
@@ -361,7 +363,7 @@ class BufferHeap(NoCopies):
             # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
             if age > in_flight and not any(map(_is_open, views)):
-                self._margins.keep(lambda place=place: self._free(place))
+                self._margins.keep(self._free, place)
             else:
                 self._abandoned.append((frame, place, views))
 

@@ -23,7 +23,7 @@ from vk_mem.errors import (
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
-    from vk_mem.memory.buffer_heap import BufferSlice
+    from vk_mem.memory.buffer_heap import BufferSlice, _Place
 
 MOST_FOUND = 64
 """Bytes of an overwritten margin that an error has."""
@@ -97,6 +97,8 @@ class HeapMargins:
     def __init__(self, allocator: Allocator, debug: Debug, key: int) -> None:
         self.allocator, self.size, self.key = allocator, debug.margin, key
         self.is_checked = debug.detect_corruption and debug.margin > 0
+        # Where the host may only write, a strict allocator refuses to read.
+        self.uses_device = allocator.strict_host_access
         self._buffers = 0
         self._kept: list[CorruptionError | str] = []
 
@@ -105,7 +107,7 @@ class HeapMargins:
         if not self.is_checked:
             return None
         self._buffers += 1
-        return GuardedBuffer(buffer, is_mapped, self._buffers)
+        return GuardedBuffer(buffer, is_mapped and not self.uses_device, self._buffers)
 
     def write(self, within: GuardedBuffer | None, offset: int, size: int) -> Guarded | None:
         """Writes the margins of a new slice."""
@@ -147,17 +149,18 @@ class HeapMargins:
 
     def check(self, buffers: Iterable[GuardedBuffer]) -> tuple[int, list[CorruptionError]]:
         """Checks all margins. Returns their number and what was found."""
-        count, errors = 0, []
+        count = 0
+        errors: list[CorruptionError] = []
         for within in buffers:
             if within.buffer.alive:
                 count += 2 * len(within.slices)
                 errors += self._faults(within, within.slices.values())
         return count, errors
 
-    def keep(self, free: Callable[[], CorruptionError | None]) -> None:
-        """Frees what has no owner any more, whose fault no caller waits for, and keeps what was found."""
+    def keep(self, free: Callable[[_Place], CorruptionError | None], place: _Place) -> None:
+        """Frees what has no owner any more, and keeps what was found, as no caller waits for it."""
         try:
-            found = free()
+            found = free(place)
         except VkMemError as error:
             self._kept.append(f"debug: the margins of a slice cannot be checked: {error}")
             return

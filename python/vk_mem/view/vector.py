@@ -74,8 +74,17 @@ def _colours(theme: dict[str, str], dark: bool) -> str:
         "quiet": theme["quiet"],
         "alarm": theme["alarm"],
     }
-    names = ("ground", "track", "allocated", "held", "reserved", "foreign", "budget", "fragmented")
-    names += ("free",)
+    names = (
+        "ground",
+        "track",
+        "allocated",
+        "held",
+        "reserved",
+        "foreign",
+        "budget",
+        "fragmented",
+        "free",
+    )
     fills |= {name: theme[name] for name in names}
     for index, colour in enumerate(kind_colours(dark)):
         fills[f"k{index}"] = colour

@@ -178,8 +178,9 @@ impl MemoryObject {
         debug_assert!(mapping.count >= count);
         mapping.count -= count;
         mapping.events = mapping.events.saturating_add(1);
-        let keep = self.shared && mapping.events >= STAY_MAPPED_AFTER;
-        if mapping.count == 0 && mapping.address.is_some() && !mapping.freed && !keep {
+        let keep =
+            || self.shared && mapping.events >= STAY_MAPPED_AFTER && self.device.may_stay_mapped();
+        if mapping.count == 0 && mapping.address.is_some() && !mapping.freed && !keep() {
             mapping.address = None;
             self.device.unmap(self.handle);
         }

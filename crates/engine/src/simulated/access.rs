@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::device::{DeviceError, MemoryHandle, MemoryRange};
 
 use super::calls::Call;
-use super::store::LazyStore;
-use super::{Object, SimulatedDevice, VALIDATION_FAILED};
+use super::store::{LazyStore, Store};
+use super::violation::part_outside;
+use super::{Finding, Object, SimulatedDevice, VALIDATION_FAILED, ViolationKind};
 use crate::words::bytes;
 
 /// Bytes that are compared at a time.
@@ -69,7 +70,7 @@ impl SimulatedDevice {
             let mut is_inside = true;
             for (range, size) in [(read, from_size), (written, to_size)] {
                 if !lies_inside(&range, size) {
-                    self.report_violation(Call::Submit, outside(&range, size));
+                    self.report(Call::Submit, outside(&range, size));
                     is_inside = false;
                 }
             }
@@ -134,7 +135,7 @@ impl SimulatedDevice {
                 Some(object) => Ok((Arc::clone(&object.device), object.public.size)),
             }
         };
-        found.inspect_err(|what| self.report_violation(Call::Submit, what)).ok()
+        found.map_err(|what| self.report(Call::Submit, what)).ok()
     }
 
     /// Flushes or invalidates all ranges or, if one is invalid, none.
@@ -160,7 +161,8 @@ impl SimulatedDevice {
                         let what = self.wrong_range(range, public.memory_type_index, public.size);
                         wrong.extend(what);
                         if !public.mapped {
-                            wrong.push(format!("memory {:#x} is not mapped", range.memory.0));
+                            wrong
+                                .push(format!("memory {:#x} is not mapped", range.memory.0).into());
                         }
                         stores.push(object.stores());
                     }
@@ -168,7 +170,7 @@ impl SimulatedDevice {
             }
         }
         if !wrong.is_empty() {
-            wrong.iter().for_each(|what| self.report_violation(call, what));
+            wrong.into_iter().for_each(|what| self.report(call, what));
             return Err(VALIDATION_FAILED);
         }
         for (range, Stores { host, device, synchronised }) in ranges.iter().zip(&stores) {
@@ -186,22 +188,14 @@ impl SimulatedDevice {
     /// that was there already does not count. Vulkan has no such function: no device can know this.
     pub fn unflushed(&self, range: MemoryRange) -> Option<Range<u64>> {
         let Stores { host, synchronised, .. } = self.stores_of(range)?;
-        let host = host.peek()?;
-        let (mut first, mut last) = (None, 0);
-        let mut done = 0;
-        while done < range.size {
-            let (at, step) = (range.offset + done, STEP.min(range.size - done));
-            let now = host.read(at, step);
-            let then = synchronised.peek().map_or(vec![0; step as usize], |it| it.read(at, step));
-            if now != then {
-                let differs = |(now, then)| now != then;
-                let pairs = || now.iter().zip(&then);
-                first = first.or_else(|| pairs().position(differs).map(|it| at + it as u64));
-                last = pairs().rposition(differs).map_or(last, |it| at + it as u64 + 1);
-            }
-            done += step;
-        }
-        first.map(|first| first..last)
+        difference(&host, &synchronised, &range)
+    }
+
+    /// Returns the smallest range that contains all bytes of `range` that the device wrote to non-coherent
+    /// memory and the host has not invalidated since, as [`unflushed`](Self::unflushed) does for the host.
+    pub fn not_invalidated(&self, range: MemoryRange) -> Option<Range<u64>> {
+        let Stores { device, synchronised, .. } = self.stores_of(range)?;
+        difference(&device, &synchronised, &range)
     }
 
     /// Discards the host's unflushed writes to a range: [`unflushed`](Self::unflushed) does not report
@@ -226,23 +220,24 @@ impl SimulatedDevice {
         range: &MemoryRange,
         memory_type_index: u32,
         size: u64,
-    ) -> Option<String> {
+    ) -> Option<Finding> {
         let atom = self.info.limits.non_coherent_atom_size;
         let MemoryRange { memory, offset, size: length } = *range;
         if !lies_inside(range, size) {
             Some(outside(range, size))
         } else if length == 0 {
-            Some(format!("an empty range at {offset} of memory {:#x}", memory.0))
+            Some(format!("an empty range at {offset} of memory {:#x}", memory.0).into())
         } else if !offset.is_multiple_of(atom)
             || (!length.is_multiple_of(atom) && offset + length != size)
         {
-            Some(format!(
+            let text = format!(
                 "range {offset} + {length} of memory {:#x} is not rounded to \
                  nonCoherentAtomSize {atom}",
                 memory.0
-            ))
+            );
+            Some(text.into())
         } else if !self.info.is_non_coherent(memory_type_index) {
-            Some(format!("memory {:#x} needs no flush and no invalidate", memory.0))
+            Some(format!("memory {:#x} needs no flush and no invalidate", memory.0).into())
         } else {
             None
         }
@@ -266,6 +261,32 @@ impl Object {
     }
 }
 
+/// Returns the smallest range that contains all bytes in which two stores differ.
+fn difference(one: &LazyStore, other: &LazyStore, range: &MemoryRange) -> Option<Range<u64>> {
+    let (one, other) = match (one.peek(), other.peek()) {
+        (None, None) => return None,
+        stores => stores,
+    };
+    // A store that was never written holds zeros.
+    let read = |store: &Option<Arc<Store>>, at, step| {
+        store.as_ref().map_or(vec![0; step as usize], |it| it.read(at, step))
+    };
+    let (mut first, mut last) = (None, 0);
+    let mut done = 0;
+    while done < range.size {
+        let (at, step) = (range.offset + done, STEP.min(range.size - done));
+        let (now, then) = (read(&one, at, step), read(&other, at, step));
+        if now != then {
+            let differs = |(now, then)| now != then;
+            let pairs = || now.iter().zip(&then);
+            first = first.or_else(|| pairs().position(differs).map(|it| at + it as u64));
+            last = pairs().rposition(differs).map_or(last, |it| at + it as u64 + 1);
+        }
+        done += step;
+    }
+    first.map(|first| first..last)
+}
+
 /// Copies a range from one store to another; returns false if the host has no memory for it.
 fn carry(from: &LazyStore, to: &LazyStore, range: &MemoryRange) -> bool {
     let MemoryRange { offset, size, .. } = *range;
@@ -285,7 +306,9 @@ fn lies_inside(range: &MemoryRange, size: u64) -> bool {
     range.offset.checked_add(range.size).is_some_and(|end| end <= size)
 }
 
-fn outside(range: &MemoryRange, size: u64) -> String {
+fn outside(range: &MemoryRange, size: u64) -> Finding {
     let MemoryRange { memory, offset, size: length } = range;
-    format!("range {offset} + {length} lies outside memory {:#x} of {}", memory.0, bytes(size))
+    let text =
+        format!("range {offset} + {length} lies outside memory {:#x} of {}", memory.0, bytes(size));
+    Finding::new(ViolationKind::OutOfBounds, text).at(part_outside(range, size))
 }

@@ -12,6 +12,8 @@ mod info;
 mod payload;
 mod profiles;
 mod store;
+mod unmapped;
+mod violation;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub use payload::SimulatedPayload;
 pub use profiles::{profile_info, profile_names};
 pub use store::HostBytes;
 use store::LazyStore;
+use unmapped::Unmapped;
+pub use violation::{Finding, Violation, ViolationKind};
 
 /// The result of a call that violated the contract: `VK_ERROR_VALIDATION_FAILED_EXT`.
 pub const VALIDATION_FAILED: DeviceError = DeviceError::Other(-1_000_011_001);
@@ -102,8 +106,9 @@ pub struct SimulatedDevice {
     calls: Calls,
     objects: Mutex<Objects, rank::SimulatedObjects>,
     budget: Mutex<BudgetSource, rank::SimulatedBudget>,
-    violations: Mutex<Vec<String>, rank::SimulatedViolations>,
+    violations: Mutex<Vec<Violation>, rank::SimulatedViolations>,
     counts_objects: AtomicBool,
+    unmapped: Unmapped,
 }
 
 impl SimulatedDevice {
@@ -136,6 +141,7 @@ impl SimulatedDevice {
             budget: Mutex::new(BudgetSource::Unknown),
             violations: Mutex::new(Vec::new()),
             counts_objects: AtomicBool::new(true),
+            unmapped: Unmapped::default(),
         })
     }
 
@@ -239,21 +245,6 @@ impl SimulatedDevice {
         self.objects.lock().live.get(&memory.0).map(|object| object.public)
     }
 
-    /// Returns all violations of the contract so far.
-    pub fn violations(&self) -> Vec<String> {
-        self.violations.lock().clone()
-    }
-
-    /// Returns and removes the violations so far: for tests that provoke them.
-    pub fn take_violations(&self) -> Vec<String> {
-        std::mem::take(&mut *self.violations.lock())
-    }
-
-    /// Records a violation that a layer above detected.
-    pub fn report_violation(&self, call: Call, what: impl AsRef<str>) {
-        self.violations.lock().push(format!("{}: {}", call.name(), what.as_ref()));
-    }
-
     /// Asserts that the contract was not violated.
     ///
     /// # Panics
@@ -304,24 +295,25 @@ impl SimulatedDevice {
 
     // ---- Inside -------------------------------------------------------------------------------
 
-    /// Returns why a handle is not live, for a message.
-    fn unknown(objects: &Objects, memory: MemoryHandle) -> String {
+    /// Returns why a handle is not live.
+    fn unknown(objects: &Objects, memory: MemoryHandle) -> Finding {
         if memory.0 > HANDLE_TAG && memory.0 < objects.next_handle {
-            format!("memory {:#x} was freed already", memory.0)
+            let text = format!("memory {:#x} was freed already", memory.0);
+            Finding::new(ViolationKind::UseAfterFree, text)
         } else {
-            format!("memory {:#x} was never allocated", memory.0)
+            format!("memory {:#x} was never allocated", memory.0).into()
         }
     }
 
     /// Marks an object as used exclusively by a call. `Err` describes the violation.
-    fn take_hold(&self, call: Call, memory: MemoryHandle) -> Result<SimulatedMemory, String> {
+    fn take_hold(&self, call: Call, memory: MemoryHandle) -> Result<SimulatedMemory, Finding> {
         let mut objects = self.objects.lock();
         let Some(object) = objects.live.get_mut(&memory.0) else {
             return Err(Self::unknown(&objects, memory));
         };
         if let Some(other) = object.running {
             let other = other.name();
-            return Err(format!("memory {:#x} is in a {other} of another thread", memory.0));
+            return Err(format!("memory {:#x} is in a {other} of another thread", memory.0).into());
         }
         object.running = Some(call);
         Ok(object.public)
@@ -348,7 +340,7 @@ impl SimulatedDevice {
         let public = match held {
             Ok(public) => public,
             Err(what) => {
-                self.report_violation(call, what);
+                self.report(call, what);
                 return Ok(None);
             }
         };
@@ -454,6 +446,9 @@ impl DeviceMemory for SimulatedDevice {
             let object = objects.live.remove(&memory.0);
             // After releasing the lock: returning pages to the system takes time.
             drop(objects);
+            if let Some(object) = &object {
+                self.keep_freed(object);
+            }
             drop(object);
         }
     }
@@ -475,6 +470,9 @@ impl DeviceMemory for SimulatedDevice {
         let host = self.objects.lock().live.get(&memory.0).map(|object| Arc::clone(&object.host));
         // Outside the lock: creating a large store takes time.
         let store = host.and_then(|host| host.get());
+        if let Some(store) = &store {
+            store.restore();
+        }
         if let Some(object) = self.objects.lock().live.get_mut(&memory.0) {
             object.public.mapped = store.is_some();
             object.running = None;
@@ -486,9 +484,16 @@ impl DeviceMemory for SimulatedDevice {
         let held = self.hold_and_begin(Call::Unmap, memory, |public| {
             (!public.mapped).then_some("is not mapped")
         });
-        if let Ok(Some(_)) = held
-            && let Some(object) = self.objects.lock().live.get_mut(&memory.0)
-        {
+        let Ok(Some(_)) = held else { return };
+        let host = {
+            let objects = self.objects.lock();
+            objects.live.get(&memory.0).and_then(|object| self.to_poison(object))
+        };
+        // Outside the lock: copying a large store takes time.
+        if let Some(store) = host.and_then(|host| host.peek()) {
+            store.poison();
+        }
+        if let Some(object) = self.objects.lock().live.get_mut(&memory.0) {
             object.public.mapped = false;
             object.running = None;
         }
@@ -500,6 +505,10 @@ impl DeviceMemory for SimulatedDevice {
 
     fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
         self.synchronise(Call::Invalidate, ranges)
+    }
+
+    fn may_stay_mapped(&self) -> bool {
+        !self.poisons_unmapped()
     }
 
     fn budget(&self) -> Option<Vec<DriverBudget>> {

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::SimulatedDevice;
 use crate::device::HostAddress;
 use crate::lock::{Mutex, rank};
 
@@ -39,12 +40,25 @@ pub(super) struct Store {
 #[derive(Debug)]
 enum Bytes {
     Own {
-        /// Never grows, so its address does not change.
-        bytes: Mutex<Vec<u8>, rank::SimulatedBytes>,
+        bytes: Mutex<Contents, rank::SimulatedBytes>,
         /// Offset of the first aligned byte in `bytes`.
         padding: usize,
     },
     Foreign(Arc<dyn HostBytes>),
+}
+
+#[derive(Debug)]
+struct Contents {
+    /// What is seen through the address. Never grows, so its address does not change.
+    seen: Vec<u8>,
+    /// The bytes, while a pattern is seen in their place.
+    aside: Option<Vec<u8>>,
+}
+
+impl Contents {
+    fn bytes(&mut self) -> &mut [u8] {
+        self.aside.as_mut().unwrap_or(&mut self.seen)
+    }
 }
 
 impl Store {
@@ -63,7 +77,8 @@ impl Store {
         let start = bytes.as_mut_ptr().expose_provenance();
         let padding = start.next_multiple_of(alignment) - start;
         let address = NonZeroUsize::new(start + padding).map(HostAddress)?;
-        let bytes = Bytes::Own { bytes: Mutex::new(bytes), padding };
+        let bytes = Mutex::new(Contents { seen: bytes, aside: None });
+        let bytes = Bytes::Own { bytes, padding };
         Some(Self { bytes, size, address })
     }
 
@@ -88,7 +103,8 @@ impl Store {
         let range = self.range(offset, target.len());
         match &self.bytes {
             Bytes::Own { bytes, padding } => {
-                target.copy_from_slice(&bytes.lock()[padding + range.start..padding + range.end]);
+                let range = padding + range.start..padding + range.end;
+                target.copy_from_slice(&bytes.lock().bytes()[range]);
             }
             Bytes::Foreign(bytes) => bytes.read(offset, target),
         }
@@ -98,7 +114,8 @@ impl Store {
         let range = self.range(offset, source.len());
         match &self.bytes {
             Bytes::Own { bytes, padding } => {
-                bytes.lock()[padding + range.start..padding + range.end].copy_from_slice(source);
+                let range = padding + range.start..padding + range.end;
+                bytes.lock().bytes()[range].copy_from_slice(source);
             }
             Bytes::Foreign(bytes) => bytes.write(offset, source),
         }
@@ -134,6 +151,50 @@ impl Store {
             source.read_to(source_offset + done, buffer);
             self.write_from(offset + done, buffer);
             done += step;
+        }
+    }
+
+    /// Returns the size in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Keeps the bytes aside, and shows a pattern in their place; does nothing to foreign memory, or if the system
+    /// has no memory for it.
+    pub(super) fn poison(&self) {
+        let Bytes::Own { bytes, .. } = &self.bytes else { return };
+        let mut contents = bytes.lock();
+        let mut aside = Vec::new();
+        if contents.aside.is_some() || aside.try_reserve_exact(contents.seen.len()).is_err() {
+            return;
+        }
+        aside.extend_from_slice(&contents.seen);
+        contents.seen.fill(SimulatedDevice::POISON);
+        contents.aside = Some(aside);
+    }
+
+    /// Replaces the bytes by the pattern.
+    pub(super) fn poison_for_good(&self) {
+        let Bytes::Own { bytes, .. } = &self.bytes else { return };
+        let mut contents = bytes.lock();
+        contents.seen.fill(SimulatedDevice::POISON);
+        contents.aside = None;
+    }
+
+    /// Returns whether a pattern is seen in place of the bytes.
+    pub(super) fn is_poisoned(&self) -> bool {
+        match &self.bytes {
+            Bytes::Own { bytes, .. } => bytes.lock().aside.is_some(),
+            Bytes::Foreign(_) => false,
+        }
+    }
+
+    /// Shows the bytes again.
+    pub(super) fn restore(&self) {
+        let Bytes::Own { bytes, .. } = &self.bytes else { return };
+        let mut contents = bytes.lock();
+        if let Some(aside) = contents.aside.take() {
+            contents.seen.copy_from_slice(&aside);
         }
     }
 

@@ -7,6 +7,8 @@ mod contents;
 mod contract;
 mod control;
 mod profiles;
+mod unmapped;
+mod violations;
 
 use vkmem_engine::{
     DeviceInfo, MemoryAllocateInfo, MemoryHandle, MemoryHeapFlags, MemoryPropertyFlags,

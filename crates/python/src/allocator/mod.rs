@@ -47,14 +47,14 @@ use crate::debugging::{self, read};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
 use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
-use crate::lifetime::create::{CommonOptions, CreatedResource, promises_host_access};
+use crate::lifetime::create::{CommonOptions, CreatedResource, promised_host_access};
 use crate::lifetime::enter::enter_pool;
 use crate::lifetime::losing::check_frames_in_use;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
-use crate::objects::device::Device;
+use crate::objects::device::{Device, poison_unmapped};
 use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
@@ -107,7 +107,8 @@ const MOST_HEAPS: usize = 16;
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
-/// discrete card. By default it is on where the environment has `VK_MEM_STRICT=1`.
+/// discrete card. Memory that was created with HOST_ACCESS_SEQUENTIAL_WRITE alone cannot be read either, which is slow
+/// where it is write-combined, and what a transfer in flight uses cannot be written. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the
 /// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame`: the keywords
@@ -263,7 +264,7 @@ impl Drop for Allocator {
 
 fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
-    let host_access = promises_host_access(&keywords.create);
+    let host_access = promised_host_access(&keywords.create);
     CommonOptions { dont_bind, host_access, pool: keywords.pool.clone() }
 }
 
@@ -352,12 +353,15 @@ impl Allocator {
         };
         let auto = auto_defragment.map_or(Ok(None), Policy::read)?;
         let core = device.get().core.clone();
-        if debug.poison_unmapped && core.driver.handles().device != 0 {
-            let why = "poison_unmapped is for simulated devices: leave it out for a real one";
-            return Err(invalid(py, why));
-        }
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
+        if debug.poison_unmapped
+            && let Err(refused) = poison_unmapped(py, &core, true)
+        {
+            // Its end waits for its threads.
+            detach(py, || drop(device_allocator));
+            return Err(refused);
+        }
         let frames = [frames_in_flight, options.frames_in_use];
         let state = AllocatorState::new(device_allocator, core, frames, depth, strict);
         let state = Arc::new(state);

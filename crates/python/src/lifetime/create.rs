@@ -19,7 +19,7 @@ use super::location::{Location, LocationCell};
 use super::memory_listener::DeviceMemoryListener;
 use super::movable::{Movability, MoveGate};
 use super::ownership::{
-    AllocatorState, DeviceCore, Extras, Live, PoolState, Resource, ResourceRef,
+    AllocatorState, DeviceCore, Extras, HostAccess, Live, PoolState, Resource, ResourceRef,
 };
 use super::pins::Pins;
 use super::table::Table;
@@ -119,27 +119,34 @@ fn bits_of((indices, count): (*const u32, u32)) -> u16 {
 pub struct CommonOptions {
     /// Created with `DONT_BIND`.
     pub dont_bind: bool,
-    /// The host was promised access: see [`promises_host_access`].
-    pub host_access: bool,
+    /// What the host was promised: see [`promised_host_access`].
+    pub host_access: HostAccess,
     /// The pool they were allocated from.
     pub pool: Option<Arc<PoolState>>,
 }
 
-/// Whether keywords ask for memory that the host can reach on every device: by a HOST_ACCESS flag, by MAPPED,
-/// by required HOST_VISIBLE memory, or by one of VMA's older usages of the host.
-pub fn promises_host_access(create: &AllocationCreateInfo) -> bool {
-    let flags = AllocationCreateFlags::HOST_ACCESS_SEQUENTIAL_WRITE
-        | AllocationCreateFlags::HOST_ACCESS_RANDOM
-        | AllocationCreateFlags::MAPPED;
+/// What keywords ask for memory for: by a HOST_ACCESS flag, by MAPPED, by required HOST_VISIBLE memory, or by one of
+/// VMA's older usages of the host, the host can reach it on every device.
+pub fn promised_host_access(create: &AllocationCreateInfo) -> HostAccess {
+    let sequential = AllocationCreateFlags::HOST_ACCESS_SEQUENTIAL_WRITE;
+    let flags =
+        sequential | AllocationCreateFlags::HOST_ACCESS_RANDOM | AllocationCreateFlags::MAPPED;
     let visible = MemoryPropertyFlags::HOST_VISIBLE
         | MemoryPropertyFlags::HOST_COHERENT
         | MemoryPropertyFlags::HOST_CACHED;
-    create.flags.intersects(flags)
+    let is_cached = create.flags.contains(AllocationCreateFlags::HOST_ACCESS_RANDOM)
+        || create.required_flags.contains(MemoryPropertyFlags::HOST_CACHED);
+    let is_promised = create.flags.intersects(flags)
         || create.required_flags.intersects(visible)
         || matches!(
             create.usage,
             MemoryUsage::CpuOnly | MemoryUsage::CpuToGpu | MemoryUsage::GpuToCpu
-        )
+        );
+    match is_promised {
+        true if create.flags.contains(sequential) && !is_cached => HostAccess::Write,
+        true => HostAccess::Any,
+        false => HostAccess::None,
+    }
 }
 
 impl Resource {

@@ -88,8 +88,8 @@ pub struct Resource {
     pub(crate) dont_bind: bool,
     /// Kind of resource and its tiling.
     pub kind: ResourceKind,
-    /// Whether it was created for host access, as `strict_host_access` demands.
-    pub(crate) host_access: bool,
+    /// The host access that it was created for, to which `strict_host_access` keeps.
+    pub(crate) host_access: HostAccess,
     /// The queue families that share it, bit i for index i; none if it is exclusive.
     pub(crate) families: u16,
     /// Number of open mappings, including those of aliases.
@@ -101,6 +101,18 @@ pub struct Resource {
     pub usage: u64,
     /// Its number among all resources of the allocator, in the order of creation.
     pub(super) serial: AtomicU64,
+}
+
+/// What memory was created for, as far as the host is concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostAccess {
+    /// Nothing: on some devices the host does not see it.
+    #[default]
+    None,
+    /// Writes in order: it may be write-combined, where reads are very slow.
+    Write,
+    /// Reads and writes.
+    Any,
 }
 
 /// Optional parts of a resource: in a box, so that resources without them are small.

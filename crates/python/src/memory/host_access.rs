@@ -12,14 +12,15 @@ use pyo3::prelude::*;
 use vkmem_engine::lock::{ReentrantMutex, ReentrantMutexGuard, rank};
 use vkmem_engine::words::bytes;
 use vkmem_engine::{
-    Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter, MemoryPropertyFlags,
-    ResourceKind, WriterId, edges,
+    Allocation, Error, FailedItem, HostAddress, HostRange, HostRanges, HostWriter,
+    MemoryPropertyFlags, MemoryRange, ResourceKind, WriterId, edges,
 };
 use vkmem_vulkan::ResourceHandle;
 
 use crate::errors::{invalid, to_py};
+use crate::interpreter::detach;
 use crate::lifetime::face::Face;
-use crate::lifetime::ownership::{Binding, Resource, Writers};
+use crate::lifetime::ownership::{Binding, HostAccess, Resource, Writers};
 use crate::lifetime::pins::Pinned;
 use crate::observe::event::{Event, EventKind, Visible};
 
@@ -308,7 +309,7 @@ impl Resource {
 
     /// An exception in a strict allocator where the memory was not created for the host.
     pub fn check_host_access(&self, face: &Face<'_>, py: Python<'_>) -> PyResult<()> {
-        if self.host_access || !self.allocator.strict_host_access {
+        if self.host_access != HostAccess::None || !self.allocator.strict_host_access {
             return Ok(());
         }
         let why = format!(
@@ -318,6 +319,48 @@ impl Resource {
             face.describe()
         );
         Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// An exception in a strict allocator where the host reads memory that was created for writes in order.
+    pub fn check_host_read(&self, face: &Face<'_>, py: Python<'_>) -> PyResult<()> {
+        if self.host_access != HostAccess::Write || !self.allocator.strict_host_access {
+            return Ok(());
+        }
+        let why = format!(
+            "{} was created with HOST_ACCESS_SEQUENTIAL_WRITE alone, and strict_host_access is on: its memory may \
+             be write-combined, from which the host reads very slowly. Pass flags=HOST_ACCESS_RANDOM to read it, \
+             or use download()",
+            face.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// An exception in a strict allocator where the host writes what a transfer in flight uses.
+    pub fn check_host_write(&self, face: &Face<'_>, py: Python<'_>) -> PyResult<()> {
+        if !self.allocator.strict_host_access {
+            return Ok(());
+        }
+        self.allocator.retire_background(py);
+        if !self.allocator.is_used_in_background(self) {
+            return Ok(());
+        }
+        let why = format!(
+            "{} is used by a transfer in flight, and strict_host_access is on: the device reads or writes it while \
+             the host writes. Wait for the transfer first: Transfer.result() or Transfers.wait()",
+            face.describe()
+        );
+        Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// Tells a driver that wants to know that the host reads or writes a range now.
+    pub fn tell_host_access(&self, py: Python<'_>, offset: u64, size: u64, writes: bool) {
+        let driver = self.allocator.device_allocator.driver();
+        if driver.sees_host_access() {
+            let Allocation { memory, offset: start, .. } = self.allocation();
+            let range = MemoryRange { memory, offset: start + offset, size };
+            // It may wait for submissions that are carried out.
+            detach(py, || driver.host_access(range, writes));
+        }
     }
 }
 
@@ -344,6 +387,20 @@ impl<'a> Face<'a> {
             self.describe()
         );
         Err(to_py(py, &Error::MemoryMap(why)))
+    }
+
+    /// Like [`enter_host`](Self::enter_host), for a read.
+    pub fn enter_host_to_read(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter_host(py)?;
+        self.resource.check_host_read(self, py)?;
+        Ok(pin)
+    }
+
+    /// Like [`enter_host`](Self::enter_host), for a write.
+    pub fn enter_host_to_write(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter_host(py)?;
+        self.resource.check_host_write(self, py)?;
+        Ok(pin)
     }
 
     /// An exception for an image whose bytes are not rows of texels.

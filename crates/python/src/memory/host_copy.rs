@@ -150,7 +150,7 @@ fn write_at(
     place: impl FnOnce(u64) -> PyResult<u64>,
 ) -> PyResult<()> {
     let resource = face.resource;
-    let _pin = face.enter_host(py)?;
+    let _pin = face.enter_host_to_write(py)?;
     let mut data = PlainBuffer::none();
     hold(&mut data, object, "data", false)?;
     let length = data.len();
@@ -158,6 +158,7 @@ fn write_at(
     if length == 0 {
         return Ok(());
     }
+    resource.tell_host_access(py, offset, length as u64, true);
     with_mapped(py, resource, |address| {
         // SAFETY: the source is held, the target mapped, pinned and in bounds.
         let run = || unsafe {
@@ -203,7 +204,7 @@ fn read_into_at(
     object: &Bound<'_, PyAny>,
     place: impl FnOnce(u64) -> PyResult<u64>,
 ) -> PyResult<()> {
-    let _pin = face.enter_host(py)?;
+    let _pin = face.enter_host_to_read(py)?;
     let mut target = PlainBuffer::none();
     hold(&mut target, object, "target", true)?;
     let offset = place(target.len() as u64)?;
@@ -218,7 +219,7 @@ pub fn read<'py>(
     size: Option<u64>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let resource = face.resource;
-    let _pin = face.enter_host(py)?;
+    let _pin = face.enter_host_to_read(py)?;
     let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
     face.check_range(py, offset, size)?;
     // CPython adds a header to the bytes.
@@ -253,6 +254,7 @@ fn read_to(
         if resource.atom_size().is_some() {
             detach(py, || resource.refresh(offset, length as u64)).or_raise(py)?;
         }
+        resource.tell_host_access(py, offset, length as u64, false);
         // SAFETY: the source is mapped, pinned and in bounds; the target has the same length and is owned
         // here.
         unsafe { copy(py, address.at(offset).0.get(), target, length, kind) };

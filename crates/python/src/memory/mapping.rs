@@ -76,7 +76,12 @@ impl Mapping {
         access: Access,
     ) -> PyResult<Self> {
         let resource = face.resource;
-        let pin = face.enter_host(py)?;
+        let pin = match access {
+            Access::Read => face.enter_host_to_read(py)?,
+            Access::Write => face.enter_host_to_write(py)?,
+            // It is there all the time, and who looks need not write.
+            Access::Persistent => face.enter_host(py)?,
+        };
         let size = size.unwrap_or_else(|| face.size().saturating_sub(offset));
         face.check_range(py, offset, size)?;
         let (start, is_counted) = match resource.allocation().mapped {
@@ -106,6 +111,9 @@ impl Mapping {
                 }
             };
             mapping.writer = detach(py, begin).or_raise(py)?;
+        }
+        if access == Access::Read {
+            resource.tell_host_access(py, offset, size, false);
         }
         Ok(mapping)
     }

@@ -24,7 +24,7 @@ fn view<'py, T: PyClass<BaseType = ResourceObject>>(
     readonly: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, face) = (slf.py(), slf.as_super().get().face());
-    drop(face.enter_host(py)?);
+    drop(if readonly { face.enter_host_to_read(py)? } else { face.enter_host(py)? });
     VIEW_ARRAY.get(py)?.call1((slf, face.size(), dtype, shape, offset, readonly))
 }
 

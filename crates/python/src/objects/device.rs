@@ -16,7 +16,7 @@ use crate::arguments::chains::allocation_callbacks;
 use crate::arguments::iterables;
 use crate::arguments::numbers::{QUEUE_FLAGS, handle, of_class, unsigned_32};
 use crate::arguments::text::Text;
-use crate::errors::{IntoPyResult, invalid};
+use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::DeviceCore;
 use crate::lifetime::queue_lock::OwnersLock;
@@ -394,4 +394,25 @@ impl Device {
         let class = slf.get_type().name()?;
         Ok(format!("<vk_mem.{class} {}>", slf.get().core.driver.info().name))
     }
+
+    /// Sets whether memory reads as a pattern through the address of a mapping that has ended; see
+    /// `SimulatedDevice`. For `Debug(poison_unmapped=True)`.
+    ///
+    /// Raises `FeatureNotPresentError` for a real device, whose driver may take the address away.
+    fn _set_poison_unmapped(&self, py: Python<'_>, on: bool) -> PyResult<()> {
+        self.core.check_process(py)?;
+        poison_unmapped(py, &self.core, on)
+    }
+}
+
+/// Sets whether memory that is not mapped reads as a pattern; raises for a real device.
+pub fn poison_unmapped(py: Python<'_>, core: &DeviceCore, on: bool) -> PyResult<()> {
+    if core.driver.set_poison_unmapped(on) {
+        return Ok(());
+    }
+    Err(feature_not_present(
+        py,
+        "poison_unmapped needs a SimulatedDevice: on a real device the driver decides what an address shows after \
+         vkUnmapMemory",
+    ))
 }

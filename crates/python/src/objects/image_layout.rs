@@ -154,7 +154,7 @@ impl Image {
         readonly: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, image, face) = (slf.py(), slf.get(), slf.as_super().get().face());
-        drop(face.enter_host(py)?);
+        drop(if readonly { face.enter_host_to_read(py)? } else { face.enter_host(py)? });
         let subresource = subresource(slf, mip_level, array_layer, aspect)?;
         let found = layout(slf, subresource)?;
         let refuse = |why: &str| invalid(py, format!("{} {why}", face.describe()));

@@ -17,6 +17,7 @@ pub(crate) mod resource;
 pub(crate) mod simulated;
 mod simulated_commands;
 pub(crate) mod statistics;
+pub(crate) mod violation;
 pub(crate) mod virtual_block;
 pub(crate) mod virtual_blocks;
 pub(crate) mod watch;

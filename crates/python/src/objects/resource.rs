@@ -335,7 +335,7 @@ impl ResourceObject {
         if dtype.is_none() && shape.is_none() {
             return host_copy::read(py, &face, start, length).map(Bound::into_any);
         }
-        drop(face.enter_host(py)?);
+        drop(face.enter_host_to_read(py)?);
         READ_ARRAY.get(py)?.call1((slf, face.size(), start, length, dtype, shape))
     }
 

@@ -14,7 +14,7 @@ use super::copies::{Part, TRANSFER_DST, TRANSFER_SRC, check_bound, check_device,
 use super::state::{Registration, Transfer, TransfersState, Way};
 use crate::arguments::text::Text;
 use crate::errors::invalid;
-use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
+use crate::lifetime::ownership::{AllocatorState, HostAccess, Resource, ResourceRef};
 
 /// The part of a buffer that a transfer is about.
 pub struct Place {
@@ -117,11 +117,19 @@ pub(super) fn properties(resource: &Resource) -> MemoryPropertyFlags {
 const STRICT: &str =
     "its allocator has strict_host_access, and it was created without a flag of HOST_ACCESS";
 
+/// Why the host does not read memory that it may write.
+const WRITE_ONLY: &str = "its allocator has strict_host_access, and it was created with HOST_ACCESS_SEQUENTIAL_WRITE alone";
+
 /// Whether the host sees its memory, and strict mode keeps it out.
 fn is_kept_out(resource: &Resource) -> bool {
     properties(resource).contains(MemoryPropertyFlags::HOST_VISIBLE)
         && resource.allocator.strict_host_access
-        && !resource.host_access
+        && resource.host_access == HostAccess::None
+}
+
+/// Whether strict mode keeps the host from reading memory that it may write.
+fn is_write_only(resource: &Resource) -> bool {
+    resource.allocator.strict_host_access && resource.host_access == HostAccess::Write
 }
 
 /// Why the host does not read or write the memory itself; `None` if it may.
@@ -158,7 +166,9 @@ pub fn choose(
     let can_direct = match direction {
         TransferDirection::Upload => is_visible,
         TransferDirection::Download => {
-            is_visible && memory.contains(MemoryPropertyFlags::HOST_CACHED)
+            is_visible
+                && memory.contains(MemoryPropertyFlags::HOST_CACHED)
+                && !is_write_only(resource)
         }
     };
     let registration = host.and_then(|host| state.registration(host));
@@ -191,7 +201,9 @@ pub fn choose(
         Some(Way::Ring) => return Err(no_copy("")),
         Some(Way::Direct) if !can_direct => {
             let what = resource.describe();
-            let why = if is_visible {
+            let why = if is_visible && is_write_only(resource) {
+                WRITE_ONLY
+            } else if is_visible {
                 "its memory is not HOST_CACHED, where the host reads slowly"
             } else {
                 unseen.unwrap_or("the host does not see its memory")
@@ -220,11 +232,14 @@ pub fn choose(
         return Ok(Chosen { waits: true, ..chosen(Way::Direct, why) });
     }
     if !can_copy {
-        let otherwise = unseen.unwrap_or("its memory is not HOST_CACHED");
+        let slow =
+            if is_write_only(resource) { WRITE_ONLY } else { "its memory is not HOST_CACHED" };
+        let otherwise = unseen.unwrap_or(slow);
         return Err(no_copy(&format!(", and {otherwise}")));
     }
     let why = match direction {
         _ if is_kept_out(resource) => STRICT,
+        TransferDirection::Download if is_write_only(resource) => WRITE_ONLY,
         TransferDirection::Upload => "the host cannot write to the buffer's memory",
         TransferDirection::Download if is_visible => {
             "the host reads the buffer's memory slowly: it is not cached"

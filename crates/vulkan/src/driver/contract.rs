@@ -116,9 +116,21 @@ pub trait Driver: DeviceMemory {
     /// Forgets the unflushed host writes to a range.
     fn forget_unflushed(&self, _range: MemoryRange) {}
 
+    /// Returns whether [`host_access`](Self::host_access) does anything.
+    fn sees_host_access(&self) -> bool {
+        false
+    }
+
     /// Tells that the host reads or writes mapped memory now. A simulated device looks whether something
-    /// that was submitted and has not ended uses it.
+    /// that was submitted and has not ended uses it, and whether an invalidate is missing before a read. May wait.
     fn host_access(&self, _range: MemoryRange, _writes: bool) {}
+
+    /// Sets whether memory that is not mapped reads as a pattern through its old address
+    /// ([`SimulatedDevice::set_poison_unmapped`](vkmem_engine::SimulatedDevice::set_poison_unmapped)). Returns
+    /// false where that is impossible, as on real devices, whose drivers may take the address away.
+    fn set_poison_unmapped(&self, _on: bool) -> bool {
+        false
+    }
 
     /// Tells that resources have moved: the handles that each had and has. What is submitted from now on with
     /// an old one comes too late, which a simulated device reports.

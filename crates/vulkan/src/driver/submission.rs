@@ -16,6 +16,11 @@ pub struct Submission(pub(crate) u64);
 impl Submission {
     /// No work at all: it has always ended.
     pub const NONE: Self = Self(0);
+
+    /// Returns its number among the submissions to its device, from 1 on.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// One command on a device's own queue.

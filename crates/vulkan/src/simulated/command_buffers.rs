@@ -1,10 +1,11 @@
 //! Command buffers of the program on a simulated device: what is recorded runs once they are submitted.
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{Call, CallError, VALIDATION_FAILED};
+use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::order::Side;
 
 /// Handles of command buffers spell "CMD" in their upper bytes.
 const TAG: u64 = 0x434D_4400_0000_0000;
@@ -28,15 +29,39 @@ impl SimulatedDriver {
         &self,
         buffer: vk::CommandBuffer,
     ) -> Result<Submission, CallError> {
-        let recorded = self.command_buffers.lock().recording.remove(&buffer);
-        match recorded {
-            Some(commands) => self.submit_as_owner(&commands),
-            None => Err(self.refuse(buffer, "vkQueueSubmit")),
-        }
+        let commands = self.end_command_buffer(buffer)?;
+        self.submit_recorded(&commands, Side::Main)
     }
 
-    /// Implements [`Driver::record`](crate::Driver::record).
-    pub(super) fn record_into(
+    /// Like [`submit_command_buffer`](Self::submit_command_buffer), to the second queue. Nothing orders the two
+    /// queues but a wait of the host.
+    ///
+    /// # Errors
+    /// The same, and `FeatureNotPresent` without a second queue.
+    pub fn submit_command_buffer_to_second(
+        &self,
+        buffer: vk::CommandBuffer,
+    ) -> Result<Submission, CallError> {
+        if self.second_queue.is_none() {
+            return Err(DeviceError::FeatureNotPresent.of("vkGetDeviceQueue"));
+        }
+        let commands = self.end_command_buffer(buffer)?;
+        self.submit_recorded(&commands, Side::Second)
+    }
+
+    fn end_command_buffer(
+        &self,
+        buffer: vk::CommandBuffer,
+    ) -> Result<Vec<TransferCommand>, CallError> {
+        let recorded = self.command_buffers.lock().recording.remove(&buffer);
+        recorded.ok_or_else(|| self.refuse(buffer, "vkQueueSubmit"))
+    }
+
+    /// Records commands of the program as they are: barriers are among them, or missing.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` if the command buffer is not being recorded.
+    pub fn record_own(
         &self,
         buffer: vk::CommandBuffer,
         commands: &[TransferCommand],
@@ -46,11 +71,18 @@ impl SimulatedDriver {
             drop(state);
             return Err(self.refuse(buffer, "vkCmdCopyBuffer"));
         };
-        if !recorded.is_empty() {
-            recorded.push(TransferCommand::Barrier);
-        }
         recorded.extend_from_slice(commands);
         Ok(())
+    }
+
+    /// Implements [`Driver::record`](crate::Driver::record).
+    pub(super) fn record_into(
+        &self,
+        buffer: vk::CommandBuffer,
+        commands: &[TransferCommand],
+    ) -> Result<(), CallError> {
+        let barrier = [TransferCommand::Barrier];
+        self.record_own(buffer, &[&barrier[..], commands, &barrier[..]].concat())
     }
 
     fn refuse(&self, buffer: vk::CommandBuffer, call: &'static str) -> CallError {

@@ -461,6 +461,10 @@ impl DeviceMemory for SimulatedDriver {
         self.device.invalidate(ranges)
     }
 
+    fn may_stay_mapped(&self) -> bool {
+        self.device.may_stay_mapped()
+    }
+
     fn budget(&self) -> Option<Vec<DriverBudget>> {
         self.device.budget()
     }
@@ -509,8 +513,17 @@ impl Driver for SimulatedDriver {
         self.device.violations().pop()
     }
 
+    fn sees_host_access(&self) -> bool {
+        true
+    }
+
     fn host_access(&self, range: MemoryRange, writes: bool) {
         self.check_host_access(range, writes);
+    }
+
+    fn set_poison_unmapped(&self, on: bool) -> bool {
+        self.device.set_poison_unmapped(on);
+        true
     }
 
     fn moved(&self, moves: &[(ResourceHandle, ResourceHandle)]) {

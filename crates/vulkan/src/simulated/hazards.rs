@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 
-use ash::vk::Handle;
+use ash::vk::{self, Handle};
 use vkmem_engine::words::bytes;
-use vkmem_engine::{MemoryHandle, MemoryRange};
+use vkmem_engine::{Finding, MemoryRange, ViolationKind};
 
+use crate::simulated::resources::MemoryOffset;
 use crate::simulated::surface::Part;
 
 /// What a command reads or writes.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     place: Place,
-    writes: bool,
+    /// The buffer or image, by its handle.
+    pub(super) resource: u64,
+    pub(super) writes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -22,12 +25,23 @@ enum Place {
 }
 
 impl Access {
-    pub(super) fn bytes(memory: MemoryHandle, offset: u64, size: u64, writes: bool) -> Self {
-        Self { place: Place::Bytes(MemoryRange { memory, offset, size }), writes }
+    pub(super) fn bytes(
+        buffer: vk::Buffer,
+        (memory, offset): MemoryOffset,
+        size: u64,
+        writes: bool,
+    ) -> Self {
+        let place = Place::Bytes(MemoryRange { memory, offset, size });
+        Self { place, resource: buffer.as_raw(), writes }
     }
 
     pub(super) fn texels(part: Part, writes: bool) -> Self {
-        Self { place: Place::Texels(Box::new(part)), writes }
+        let resource = part.image.as_raw();
+        Self { place: Place::Texels(Box::new(part)), resource, writes }
+    }
+
+    fn verb(&self) -> &'static str {
+        if self.writes { "writes" } else { "reads" }
     }
 }
 
@@ -63,12 +77,50 @@ fn describe(access: &Access) -> String {
     }
 }
 
-/// Returns a description of the first two commands, of those without a barrier between them, of which one writes
-/// what the other one uses. The numbers are those of the commands in their group.
-pub(super) fn find_hazard(accesses: &[(usize, Vec<Access>)]) -> Option<String> {
+/// Two commands that nothing orders, of which one writes what the other one uses.
+pub(super) struct Hazard<'a> {
+    /// Numbers of the commands, the lower one first.
+    pub(super) commands: [usize; 2],
+    /// What each of them does there.
+    accesses: [&'a Access; 2],
+}
+
+impl Hazard<'_> {
+    /// Describes it; `who` names both commands, `first` the earlier one, and `order` what they have not.
+    pub(super) fn finding(&self, who: &str, first: &str, order: &str) -> Finding {
+        let [one, other] = self.accesses;
+        let (written, used) = if one.writes { (one, other) } else { (other, one) };
+        let text = format!(
+            "{who} have no {order} between them, and one writes what the other one {}: {}",
+            used.verb(),
+            describe(written)
+        );
+        let found = Finding::new(ViolationKind::MissingBarrier, text)
+            .of(other.resource)
+            .with(format!("{first}, which {} there", one.verb()));
+        match (&one.place, &other.place) {
+            (Place::Bytes(one), Place::Bytes(other)) => found.at(intersection(one, other)),
+            _ => found,
+        }
+    }
+}
+
+/// Returns the bytes that two overlapping ranges of one memory object share.
+pub(super) fn intersection(one: &MemoryRange, other: &MemoryRange) -> MemoryRange {
+    let offset = one.offset.max(other.offset);
+    let end = (one.offset + one.size).min(other.offset + other.size);
+    MemoryRange { memory: one.memory, offset, size: end.saturating_sub(offset) }
+}
+
+/// Returns the first two commands, of those without a barrier between them, of which one writes what the other one
+/// uses. `counts` says which pairs are looked at.
+pub(super) fn find_hazard<A: AsRef<[Access]>>(
+    accesses: &[(usize, A)],
+    counts: impl Fn(usize, usize) -> bool,
+) -> Option<Hazard<'_>> {
     let mut lines: HashMap<(u8, u64, u32, u32), Vec<Span<'_>>> = HashMap::new();
     for (command, access) in
-        accesses.iter().flat_map(|(at, all)| all.iter().map(move |it| (*at, it)))
+        accesses.iter().flat_map(|(at, all)| all.as_ref().iter().map(move |it| (*at, it)))
     {
         let (line, start, end) = match &access.place {
             Place::Bytes(range) => {
@@ -92,18 +144,20 @@ pub(super) fn find_hazard(accesses: &[(usize, Vec<Access>)]) -> Option<String> {
             // Reads that begin before the write may reach into it.
             let ends = reads.partition_point(|it| it.start < write.end);
             let read = reads[..ends].iter().filter(|it| write.start < it.end);
-            let other = later
-                .chain(read)
-                .find(|it| it.command != write.command && overlap(it.access, write.access));
+            let meets = |it: &&&Span<'_>| {
+                it.command != write.command
+                    && counts(it.command, write.command)
+                    && overlap(it.access, write.access)
+            };
+            let other = later.chain(read).find(meets);
             if let Some(other) = other {
-                let (first, second) =
-                    (write.command.min(other.command), write.command.max(other.command));
-                return Some(format!(
-                    "commands {first} and {second} have no barrier between them, and one writes what the \
-                     other one {}: {}",
-                    if other.access.writes { "writes" } else { "reads" },
-                    describe(write.access)
-                ));
+                let pair = [(write.command, write.access), (other.command, other.access)];
+                let [first, second] =
+                    if write.command < other.command { pair } else { [pair[1], pair[0]] };
+                return Some(Hazard {
+                    commands: [first.0, second.0],
+                    accesses: [first.1, second.1],
+                });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Copies between buffers and images, and between images, on the simulated queue.
 
 use ash::vk::{self, Handle};
+use vkmem_engine::Finding;
 use vkmem_engine::words::bytes;
 
 use crate::driver::contract::Driver;
@@ -91,12 +92,12 @@ impl SimulatedDriver {
         image: vk::Image,
         region: &vk::BufferImageCopy,
         direction: Direction,
-    ) -> Result<Plan, String> {
+    ) -> Result<Plan, Finding> {
         let needs = if direction == Direction::ToImage { WRITTEN } else { READ };
         let part = self.layers_of(image, region.image_subresource, needs)?;
         let named = |what: String| format!("image {:#x}: {what}", image.as_raw());
         if part.surface.shape.samples != vk::SampleCountFlags::TYPE_1 {
-            return Err(named("has more than one sample".into()));
+            return Err(named("has more than one sample".into()).into());
         }
         let part = part.with_texels(region.image_offset, region.image_extent).map_err(named)?;
         self.check_aspect(part.aspect)?;
@@ -109,22 +110,24 @@ impl SimulatedDriver {
         let offset = region.buffer_offset;
         if !offset.is_multiple_of(unit) {
             let unit = bytes(unit);
-            return Err(format!(
-                "buffer offset {offset} is not a multiple of the {unit} of a texel block"
-            ));
+            let text =
+                format!("buffer offset {offset} is not a multiple of the {unit} of a texel block");
+            return Err(text.into());
         }
         let can_draw = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE;
         if !offset.is_multiple_of(4) && !self.flags_of_queue().intersects(can_draw) {
-            return Err(format!(
+            let text = format!(
                 "buffer offset {offset} is not a multiple of 4 bytes, on a queue for transfers only"
-            ));
+            );
+            return Err(text.into());
         }
         let usage = match direction {
             Direction::ToImage => vk::BufferUsageFlags::TRANSFER_SRC,
             Direction::ToBuffer => vk::BufferUsageFlags::TRANSFER_DST,
         };
         let size = rows.size(&part);
-        let (memory, start) = self.buffer_place(buffer, offset, size, usage)?;
+        let place = self.buffer_place(buffer, offset, size, usage)?;
+        let (memory, start) = place;
         let pieces = rows.pieces(&part).into_iter().map(|(in_buffer, in_image, size)| {
             let (of_buffer, of_image) =
                 ((memory, start + in_buffer), (part.surface.memory, in_image));
@@ -137,7 +140,7 @@ impl SimulatedDriver {
         Ok(Plan {
             work: Work::Copy(pieces.collect()),
             accesses: vec![
-                Access::bytes(memory, start, size, !to_image),
+                Access::bytes(buffer, place, size, !to_image),
                 Access::texels(part, to_image),
             ],
         })

@@ -8,6 +8,7 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
+use crate::simulated::order::Unordered;
 use crate::simulated::ownership::Away;
 
 /// When a simulated device executes submissions.
@@ -52,6 +53,7 @@ pub(super) struct State {
     /// The exclusive resources of submissions to the second queue that have not been executed, by number.
     pub(super) on_second: HashMap<u64, Vec<ResourceHandle>>,
     pub(super) away: Away,
+    pub(super) unordered: Unordered,
     pub(super) moved: Moved,
 }
 

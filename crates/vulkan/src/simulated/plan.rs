@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{Call, MemoryRange};
+use vkmem_engine::{Call, Finding, MemoryRange};
 
 use crate::driver::image_layouts::{ImagePart, ImageParts};
 use crate::driver::submission::{ImageUse, TransferCommand, layout_aspects};
@@ -32,7 +32,8 @@ impl SimulatedDriver {
         let parts = ImageParts::of(group);
         let mut wrong = self.wrong_parts(&parts);
         let is_refused: Vec<bool> = wrong.iter().map(Option::is_some).collect();
-        let mut violations: Vec<String> = wrong.iter_mut().filter_map(Option::take).collect();
+        let told = wrong.iter_mut().filter_map(Option::take);
+        let mut violations: Vec<Finding> = told.map(Finding::from).collect();
         let mut users = vec![0; parts.parts.len()];
         for (image, _, layouts) in group.iter().flat_map(TransferCommand::images).flatten() {
             if let Some(index) = parts.index_of(image, &layouts.range) {
@@ -61,7 +62,7 @@ impl SimulatedDriver {
             }
             let plan = self
                 .plan(command, &mut last)
-                .and_then(|plan| self.check_layouts(command, &parts).map(|()| plan));
+                .and_then(|plan| Ok(self.check_layouts(command, &parts).map(|()| plan)?));
             match plan {
                 Err(what) => violations.push(what),
                 Ok(plan) => {
@@ -74,14 +75,19 @@ impl SimulatedDriver {
                 }
             }
         }
-        violations.extend(find_hazard(&accesses));
+        violations.extend(find_hazard(&accesses, |_, _| true).map(|hazard| {
+            let [first, second] = hazard.commands;
+            let who = format!("commands {first} and {second}");
+            hazard.finding(&who, &format!("command {first}"), "barrier")
+        }));
         for (part, _) in parts.parts.iter().zip(&is_used).filter(|(_, used)| **used) {
             self.discard(part);
             self.set_layout(part);
         }
         works.iter().for_each(|work| self.perform(work));
-        violations.iter().for_each(|what| self.device.report_violation(Call::Submit, what));
-        violations.is_empty()
+        let allowed = violations.is_empty();
+        violations.into_iter().for_each(|what| self.device.report(Call::Submit, what));
+        allowed
     }
 
     /// Returns what Vulkan forbids about the layout transition of each part.
@@ -187,33 +193,34 @@ impl SimulatedDriver {
         &self,
         command: &TransferCommand,
         last: &mut LastCopy,
-    ) -> Result<Plan, String> {
+    ) -> Result<Plan, Finding> {
         let flags = self.flags_of_queue();
         let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
         if !flags.intersects(any) {
-            return Err(format!("a queue with {flags:?} cannot copy"));
+            return Err(format!("a queue with {flags:?} cannot copy").into());
         }
         match *command {
             TransferCommand::FillBuffer { buffer, offset, size, value } => {
                 if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
-                    return Err(format!("a fill of {offset} + {size}, not multiples of 4"));
+                    return Err(format!("a fill of {offset} + {size}, not multiples of 4").into());
                 }
                 let usage = vk::BufferUsageFlags::TRANSFER_DST;
-                let (memory, offset) = self.buffer_place(buffer, offset, size, usage)?;
+                let place = self.buffer_place(buffer, offset, size, usage)?;
+                let (memory, offset) = place;
                 Ok(Plan {
                     work: Work::Fill { memory, offset, size, value },
-                    accesses: vec![Access::bytes(memory, offset, size, true)],
+                    accesses: vec![Access::bytes(buffer, place, size, true)],
                 })
             }
             TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let [source, target] = last.places(self, source, target)?;
-                let from = source.of_range(source_offset, size)?;
-                let to = target.of_range(target_offset, size)?;
+                let [read, written] = last.places(self, source, target)?;
+                let from = self.range_of(&read, source_offset, size)?;
+                let to = self.range_of(&written, target_offset, size)?;
                 Ok(Plan {
                     work: Work::Copy(vec![Piece { from, to, size }]),
                     accesses: vec![
-                        Access::bytes(from.0, from.1, size, false),
-                        Access::bytes(to.0, to.1, size, true),
+                        Access::bytes(source, from, size, false),
+                        Access::bytes(target, to, size, true),
                     ],
                 })
             }
@@ -224,13 +231,13 @@ impl SimulatedDriver {
                 self.plan_texels(buffer, image, region, Direction::ToBuffer)
             }
             TransferCommand::CopyImage { source, target, ref region, .. } => {
-                self.plan_image_copy(source, target, region)
+                Ok(self.plan_image_copy(source, target, region)?)
             }
             TransferCommand::BlitImage { source, target, ref region, filter, .. } => {
-                self.plan_blit(source, target, region, filter)
+                Ok(self.plan_blit(source, target, region, filter)?)
             }
             TransferCommand::ClearImage { image, value, ref layouts } => {
-                self.plan_clear(image, value, &layouts.range)
+                Ok(self.plan_clear(image, value, &layouts.range)?)
             }
             TransferCommand::TransitionImage { .. } | TransferCommand::Barrier => {
                 Ok(Plan { work: Work::Nothing, accesses: Vec::new() })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ash::vk;
-use vkmem_engine::{DeviceError, MemoryHandle, MemoryRequirements};
+use vkmem_engine::{DeviceError, MemoryHandle, MemoryRange, MemoryRequirements};
 
 /// Memory and the offset in it, in bytes.
 pub(super) type MemoryOffset = (MemoryHandle, u64);
@@ -30,6 +30,14 @@ pub(super) struct Resource<S> {
     pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }
 
+impl<S> Resource<S> {
+    /// Returns the bytes of memory that it is bound to.
+    pub(super) fn place(&self) -> Option<MemoryRange> {
+        let (memory, offset) = self.bound?;
+        Some(MemoryRange { memory, offset, size: self.requirements.size })
+    }
+}
+
 /// All live resources of one kind. Handles are consecutive numbers after a tag for the kind and are not
 /// reused, so a stale one never refers to another resource.
 #[derive(Debug)]
@@ -37,11 +45,16 @@ pub(super) struct Resources<S> {
     tag: u64,
     next_handle: u64,
     live: HashMap<u64, Resource<S>>,
+    /// Where those that were destroyed lay, for messages.
+    gone: HashMap<u64, MemoryRange>,
 }
+
+/// How many destroyed resources are remembered: a device that lives for long forgets the others.
+const MOST_GONE: usize = 1 << 16;
 
 impl<S> Resources<S> {
     pub(super) fn new(tag: u64) -> Self {
-        Self { tag, next_handle: tag + 1, live: HashMap::new() }
+        Self { tag, next_handle: tag + 1, live: HashMap::new(), gone: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,7 +98,35 @@ impl<S> Resources<S> {
     }
 
     pub(super) fn remove(&mut self, handle: u64) -> Result<Resource<S>, String> {
-        self.live.remove(&handle).ok_or_else(|| self.why_not(handle))
+        let removed = self.live.remove(&handle).ok_or_else(|| self.why_not(handle))?;
+        if self.gone.len() >= MOST_GONE {
+            self.gone.clear();
+        }
+        // Without room for it only a message says less.
+        if let (Some(place), Ok(())) = (removed.place(), self.gone.try_reserve(1)) {
+            self.gone.insert(handle, place);
+        }
+        Ok(removed)
+    }
+
+    /// Returns where a resource lay that was destroyed.
+    pub(super) fn place_of_gone(&self, handle: u64) -> Option<MemoryRange> {
+        self.gone.get(&handle).copied()
+    }
+
+    /// Returns a live resource in a range of memory, but not this one.
+    pub(super) fn resident(&self, range: &MemoryRange, but: u64) -> Option<u64> {
+        let meets = |(handle, resource): &(&u64, &Resource<S>)| {
+            **handle != but
+                && resource.place().is_some_and(|it| {
+                    it.memory == range.memory
+                        && it.offset < range.offset.saturating_add(range.size)
+                        && range.offset < it.offset.saturating_add(it.size)
+                })
+        };
+        // The first one in memory, whatever the order of the table.
+        let offset = |it: &(&u64, &Resource<S>)| it.1.bound.map(|(_, offset)| offset);
+        self.live.iter().filter(meets).min_by_key(offset).map(|(handle, _)| *handle)
     }
 
     fn why_not(&self, handle: u64) -> String {

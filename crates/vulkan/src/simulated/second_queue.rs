@@ -12,15 +12,9 @@ use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::order::Side;
 use crate::simulated::ownership::Away;
 use crate::simulated::pending::{Completion, Pending, State};
-
-/// Which queue a submission is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Main,
-    Second,
-}
 
 impl SimulatedDriver {
     /// Gives the device a second queue, or takes it away.
@@ -76,8 +70,11 @@ impl SimulatedDriver {
         let acquired = at_last();
         let mut state = self.submissions.state.lock();
         self.check_late(&state.moved, commands);
+        // Its first part, on the main queue, begins with a barrier.
+        state.unordered.barrier(Side::Main);
         state.last += 1;
         let number = state.last;
+        self.check_flushed(number, commands);
         state.on_second.insert(number, exclusive.to_vec());
         if state.completion == Completion::AtOnce {
             let allowed = self.execute_submission(&mut state, number, commands);

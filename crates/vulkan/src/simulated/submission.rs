@@ -5,13 +5,21 @@ use std::time::{Duration, Instant};
 use std::sync::Arc;
 
 use vkmem_engine::words::bytes;
-use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED};
+use vkmem_engine::{
+    Call, CallError, DeviceError, Finding, MemoryRange, VALIDATION_FAILED, ViolationKind,
+};
 
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
+use crate::simulated::hazards::intersection;
+use crate::simulated::order::{Side, Unordered};
 use crate::simulated::pending::{Completion, Pending, State};
 use crate::simulated::transfer::LastCopy;
 use crate::simulated::work::{Piece, Work};
+
+fn failed(error: DeviceError) -> CallError {
+    error.of(Call::Submit.name())
+}
 
 impl SimulatedDriver {
     /// Gives the queue an owner with a lock, as that of a wrapped device.
@@ -21,12 +29,25 @@ impl SimulatedDriver {
         self
     }
 
-    /// Submits commands of the owner of the queue, who holds its lock if there is one.
+    /// Submits commands of the owner of the queue, who holds its lock if there is one, between two barriers.
     ///
     /// # Errors
     /// Those of [`Driver::submit`](crate::Driver::submit).
     pub fn submit_as_owner(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
         self.submit_commands(commands)
+    }
+
+    /// Submits a command buffer of the program to a queue: what orders its commands is in it.
+    ///
+    /// # Errors
+    /// Those of [`Driver::submit`](crate::Driver::submit).
+    pub(super) fn submit_recorded(
+        &self,
+        commands: &[TransferCommand],
+        side: Side,
+    ) -> Result<Submission, CallError> {
+        self.device.enter(Call::Submit).map_err(failed)?;
+        self.submit_entered(commands, Some(side))
     }
 
     /// Submits under the lock of the owner of the queue.
@@ -72,6 +93,9 @@ impl SimulatedDriver {
     /// A violation where the host uses memory that a submission, which has not ended, writes, or writes
     /// what such a one reads.
     pub(super) fn check_host_access(&self, range: MemoryRange, writes: bool) {
+        if !writes {
+            self.check_invalidated(range);
+        }
         let state = self.submissions.state.lock();
         for Pending { number, uses, .. } in &state.pending {
             let hit = |(of, is_written): &&(MemoryRange, bool)| {
@@ -92,7 +116,9 @@ impl SimulatedDriver {
                 bytes(of.size),
                 of.offset
             );
-            self.device.report_violation(Call::Submit, what);
+            let found = Finding::new(ViolationKind::InUse, what).at(intersection(&range, of));
+            let user = format!("submission {number}, which {device} there");
+            self.device.report(Call::Submit, found.with(user));
             return;
         }
     }
@@ -136,8 +162,17 @@ impl SimulatedDriver {
         &self,
         commands: &[TransferCommand],
     ) -> Result<Submission, CallError> {
-        let failed = |error: DeviceError| error.of(Call::Submit.name());
         self.device.enter(Call::Submit).map_err(failed)?;
+        self.submit_entered(commands, None)
+    }
+
+    /// `recorded_for` is the queue of a command buffer of the program's; other commands lie between two barriers on
+    /// the main queue.
+    fn submit_entered(
+        &self,
+        commands: &[TransferCommand],
+        recorded_for: Option<Side>,
+    ) -> Result<Submission, CallError> {
         if commands.is_empty() {
             return Ok(Submission::NONE);
         }
@@ -145,9 +180,22 @@ impl SimulatedDriver {
         self.check_late(&state.moved, commands);
         state.last += 1;
         let number = state.last;
+        self.check_flushed(number, commands);
+        let is_ordered = match recorded_for {
+            Some(side) => self.check_order(&mut state.unordered, number, commands, side),
+            None => {
+                state.unordered.barrier(Side::Main);
+                true
+            }
+        };
+        if recorded_for == Some(Side::Second) {
+            // The program has not changed the owner of anything.
+            state.on_second.insert(number, Vec::new());
+        }
         if state.completion == Completion::AtOnce {
             let allowed = self.execute_submission(&mut state, number, commands);
             state.done = number;
+            let allowed = allowed && is_ordered;
             return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
         }
         let uses = self.memory_of(commands);
@@ -170,6 +218,7 @@ impl SimulatedDriver {
                 // Nothing runs any more, and none of the commands was executed.
                 state.pending.clear();
                 state.on_second.clear();
+                state.unordered = Unordered::default();
                 state.done = state.last;
                 self.submissions.ended.notify_all();
             } else {
@@ -189,10 +238,24 @@ impl SimulatedDriver {
                 None => self.submissions.ended.wait(&mut state),
             }
         }
-        Ok(state.done >= submission.0)
+        let is_done = state.done >= submission.0;
+        if is_done {
+            state.unordered.ended(submission.0);
+        }
+        Ok(is_done)
     }
 
     pub(super) fn has_ended(&self, submission: Submission) -> bool {
-        self.submissions.state.lock().done >= submission.0
+        let mut state = self.submissions.state.lock();
+        let is_done = state.done >= submission.0;
+        if is_done {
+            state.unordered.ended(submission.0);
+        }
+        is_done
+    }
+
+    /// Returns the last submission so far.
+    pub fn last_submission(&self) -> Submission {
+        Submission(self.submissions.state.lock().last)
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use ash::vk::{self, Handle};
-use vkmem_engine::{MemoryHandle, MemoryRange};
+use vkmem_engine::{Finding, MemoryHandle, MemoryRange, ViolationKind};
 
 use crate::driver::contract::HostSide;
 use crate::simulated::driver::SimulatedDriver;
@@ -21,17 +21,28 @@ pub(super) struct BufferPlace {
 
 impl BufferPlace {
     /// Returns the place of a range in memory.
-    pub(super) fn of_range(&self, offset: u64, size: u64) -> Result<MemoryOffset, String> {
-        let named = |what: String| format!("buffer {:#x}: {what}", self.buffer.as_raw());
+    fn of_range(&self, offset: u64, size: u64) -> Result<MemoryOffset, Finding> {
         if size == 0 {
-            return Err(named("a copy of nothing".into()));
+            return Err(of_buffer(self.buffer, ViolationKind::Rule, "a copy of nothing".into()));
         }
-        if offset.checked_add(size).is_none_or(|end| end > self.size) {
-            let whole = bytes(self.size);
-            return Err(named(format!("{offset} + {size} lies outside its {whole}")));
+        let end = offset.saturating_add(size);
+        if end > self.size || offset.checked_add(size).is_none() {
+            let what = format!("{offset} + {size} lies outside its {}", bytes(self.size));
+            let first = offset.max(self.size);
+            let outside = MemoryRange {
+                memory: self.memory,
+                offset: self.start.saturating_add(first),
+                size: end - first,
+            };
+            return Err(of_buffer(self.buffer, ViolationKind::OutOfBounds, what).at(outside));
         }
         Ok((self.memory, self.start + offset))
     }
+}
+
+fn of_buffer(buffer: vk::Buffer, kind: ViolationKind, what: String) -> Finding {
+    let handle = buffer.as_raw();
+    Finding::new(kind, format!("buffer {handle:#x}: {what}")).of(handle)
 }
 
 /// The source and the target of the last copy between buffers: many regions of one pair are looked up once.
@@ -45,7 +56,7 @@ impl LastCopy {
         driver: &SimulatedDriver,
         source: vk::Buffer,
         target: vk::Buffer,
-    ) -> Result<[BufferPlace; 2], String> {
+    ) -> Result<[BufferPlace; 2], Finding> {
         if let Some(places) = &self.0
             && [source, target] == places.map(|it| it.buffer)
         {
@@ -98,8 +109,18 @@ impl SimulatedDriver {
         offset: u64,
         size: u64,
         usage: vk::BufferUsageFlags,
-    ) -> Result<MemoryOffset, String> {
-        self.place_of(buffer, usage)?.of_range(offset, size)
+    ) -> Result<MemoryOffset, Finding> {
+        self.range_of(&self.place_of(buffer, usage)?, offset, size)
+    }
+
+    /// Returns the place of a range of a buffer in memory.
+    pub(super) fn range_of(
+        &self,
+        place: &BufferPlace,
+        offset: u64,
+        size: u64,
+    ) -> Result<MemoryOffset, Finding> {
+        place.of_range(offset, size).map_err(|found| self.with_resident(found, place.buffer))
     }
 
     /// Returns the place of a buffer that is used in a way.
@@ -107,15 +128,47 @@ impl SimulatedDriver {
         &self,
         buffer: vk::Buffer,
         usage: vk::BufferUsageFlags,
-    ) -> Result<BufferPlace, String> {
+    ) -> Result<BufferPlace, Finding> {
+        // The lock is released before others are looked for.
+        self.find_place(buffer, usage).map_err(|found| self.with_resident(found, buffer))
+    }
+
+    fn find_place(
+        &self,
+        buffer: vk::Buffer,
+        usage: vk::BufferUsageFlags,
+    ) -> Result<BufferPlace, Finding> {
+        let of_kind = |kind, what: String| of_buffer(buffer, kind, what);
+        let named = |what: String| of_kind(ViolationKind::Rule, what);
         let handle = buffer.as_raw();
-        let named = |what: String| format!("buffer {handle:#x}: {what}");
         let buffers = self.buffers.lock();
-        let found = buffers.get(handle).map_err(named)?;
+        let found = buffers.get(handle).map_err(|what| match buffers.place_of_gone(handle) {
+            Some(place) => of_kind(ViolationKind::UseAfterFree, what).at(place),
+            None => named(what),
+        })?;
         if found.shape.usage & u64::from(usage.as_raw()) == 0 {
             return Err(named(format!("was created without {usage:?}")));
         }
-        let (memory, start) = self.live_memory(found.bound).map_err(named)?;
+        let (memory, start) = self.live_memory(found.bound).map_err(|what| match found.bound {
+            Some(_) => of_kind(ViolationKind::UseAfterFree, what),
+            None => named(what),
+        })?;
         Ok(BufferPlace { buffer, size: found.shape.size, memory, start })
+    }
+
+    /// Adds the resource, another one than `but`, that lies where something was found.
+    fn with_resident(&self, found: Finding, but: vk::Buffer) -> Finding {
+        let Some(range) = &found.place else { return found };
+        let buffer = self.buffers.lock().resident(range, but.as_raw());
+        let image = self.images.lock().resident(range, but.as_raw());
+        let other = match (buffer, image) {
+            (Some(handle), _) => format!("buffer {handle:#x}"),
+            (None, Some(handle)) => format!("image {handle:#x}"),
+            (None, None) => return found,
+        };
+        let verb =
+            if found.kind == ViolationKind::UseAfterFree { "lies there now" } else { "lies there" };
+        let text = format!("{}; {other} {verb}", found.text);
+        Finding { text, ..found }.with(other)
     }
 }

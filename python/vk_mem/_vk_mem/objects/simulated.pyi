@@ -4,6 +4,7 @@ from typing import Self, final
 
 from vk_mem._typing import Choice, Flags
 from vk_mem._vk_mem.objects.device import Device
+from vk_mem._vk_mem.objects.violation import Violation
 
 @final
 class SimulatedDevice(Device):
@@ -21,6 +22,7 @@ class SimulatedDevice(Device):
         transfer_queue: bool | None = None,
         queue_flags: Flags | None = None,
         queue_lock: AbstractContextManager[object] | None = None,
+        poison_unmapped: bool = False,
     ) -> Self: ...
     @staticmethod
     def profile_names() -> tuple[str, ...]: ...
@@ -34,7 +36,30 @@ class SimulatedDevice(Device):
     def set_completion(self, completion: str) -> None: ...
     def complete_submissions(self, count: int | None = None) -> int: ...
     def begin_command_buffer(self) -> int: ...
-    def submit_command_buffer(self, command_buffer: object) -> None: ...
+    def record_fill(
+        self,
+        command_buffer: object,
+        buffer: int,
+        size: int,
+        value: int | None = None,
+        *,
+        offset: int | None = None,
+    ) -> None: ...
+    def record_copy(
+        self,
+        command_buffer: object,
+        source: int,
+        target: int,
+        size: int,
+        *,
+        source_offset: int | None = None,
+        target_offset: int | None = None,
+    ) -> None: ...
+    def record_barrier(self, command_buffer: object) -> None: ...
+    def submit_command_buffer(
+        self, command_buffer: object, *, transfer_queue: bool = False
+    ) -> None: ...
+    def wait_idle(self) -> None: ...
     def submit_fill(
         self, buffer: int, size: int, value: int | None = None, *, offset: int | None = None
     ) -> None: ...
@@ -60,4 +85,5 @@ class SimulatedDevice(Device):
     @property
     def live_images(self) -> int: ...
     @property
-    def violations(self) -> list[str]: ...
+    def violations(self) -> list[Violation]: ...
+    def take_violations(self) -> list[Violation]: ...
