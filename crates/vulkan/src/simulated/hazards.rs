@@ -45,6 +45,9 @@ impl Access {
     }
 }
 
+/// What spans lie in: a memory object, or an aspect and a level of an image.
+type Line = (u8, u64, u32, u32);
+
 /// The place of an access in a line, so that those that overlap are neighbours when sorted: bytes of memory, or
 /// rows of a level of an image.
 struct Span<'a> {
@@ -113,15 +116,16 @@ pub(super) fn intersection(one: &MemoryRange, other: &MemoryRange) -> MemoryRang
 }
 
 /// Returns the first two commands, of those without a barrier between them, of which one writes what the other one
-/// uses. `counts` says which pairs are looked at.
-pub(super) fn find_hazard<A: AsRef<[Access]>>(
-    accesses: &[(usize, A)],
+/// uses. Accesses are given with the numbers of their commands; `counts` says which pairs are looked at.
+pub(super) fn find_hazard<'a>(
+    accesses: impl Iterator<Item = (usize, &'a Access)>,
     counts: impl Fn(usize, usize) -> bool,
-) -> Option<Hazard<'_>> {
-    let mut lines: HashMap<(u8, u64, u32, u32), Vec<Span<'_>>> = HashMap::new();
-    for (command, access) in
-        accesses.iter().flat_map(|(at, all)| all.as_ref().iter().map(move |it| (*at, it)))
-    {
+) -> Option<Hazard<'a>> {
+    let mut lines: Vec<Vec<Span<'a>>> = Vec::new();
+    let mut numbers: HashMap<Line, usize> = HashMap::new();
+    // Many copies in a row are between the same two.
+    let mut recent: [Option<(Line, usize)>; 2] = [None; 2];
+    for (command, access) in accesses {
         let (line, start, end) = match &access.place {
             Place::Bytes(range) => {
                 ((0, range.memory.0, 0, 0), range.offset, range.offset + range.size)
@@ -131,9 +135,20 @@ pub(super) fn find_hazard<A: AsRef<[Access]>>(
                 (line, part.first[1], part.first[1] + part.counts[1])
             }
         };
-        lines.entry(line).or_default().push(Span { start, end, command, access });
+        let number = match recent.iter().flatten().find(|(known, _)| *known == line) {
+            Some((_, number)) => *number,
+            None => {
+                let number = *numbers.entry(line).or_insert(lines.len());
+                recent = [Some((line, number)), recent[0]];
+                number
+            }
+        };
+        if number == lines.len() {
+            lines.push(Vec::new());
+        }
+        lines[number].push(Span { start, end, command, access });
     }
-    for spans in lines.values_mut() {
+    for spans in &mut lines {
         if !spans.iter().any(|it| it.access.writes) {
             continue;
         }

@@ -60,9 +60,10 @@ impl Unordered {
         let open = self.0.iter().filter(|it| it.side != side || !it.has_barrier);
         let told = open.clone().count();
         let all: Vec<&Loose> = open.chain(&group).collect();
-        let accesses: Vec<_> = all.iter().map(|it| &it.accesses).enumerate().collect();
+        let accesses = all.iter().enumerate();
+        let accesses = accesses.flat_map(|(at, it)| it.accesses.iter().map(move |it| (at, it)));
         // Two of one submission are found when it is executed.
-        let hazard = find_hazard(&accesses, |one, other| {
+        let hazard = find_hazard(accesses, |one, other| {
             one.max(other) >= told && all[one].submission != all[other].submission
         });
         let found = hazard.map(|hazard| {

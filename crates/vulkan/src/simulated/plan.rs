@@ -35,7 +35,8 @@ impl SimulatedDriver {
         let told = wrong.iter_mut().filter_map(Option::take);
         let mut violations: Vec<Finding> = told.map(Finding::from).collect();
         let mut users = vec![0; parts.parts.len()];
-        for (image, _, layouts) in group.iter().flat_map(TransferCommand::images).flatten() {
+        let with_images = group.iter().filter(|it| it.has_images());
+        for (image, _, layouts) in with_images.flat_map(TransferCommand::images).flatten() {
             if let Some(index) = parts.index_of(image, &layouts.range) {
                 users[index] += 1;
             }
@@ -44,6 +45,20 @@ impl SimulatedDriver {
         let (mut works, mut accesses) = (Vec::new(), Vec::new());
         let mut last = LastCopy::default();
         for (at, command) in group.iter().enumerate() {
+            if let TransferCommand::CopyBuffer { .. } = command {
+                // Often many in a row, with no images.
+                match self.plan_copy(command, &mut last) {
+                    Err(what) => violations.push(what),
+                    Ok((piece, [read, written])) => {
+                        match works.last_mut() {
+                            Some(Work::Copy(pieces)) => pieces.push(piece),
+                            _ => works.push(Work::Copy(vec![piece])),
+                        }
+                        accesses.extend([(at, read), (at, written)]);
+                    }
+                }
+                continue;
+            }
             let used: Vec<usize> = command
                 .images()
                 .into_iter()
@@ -67,15 +82,13 @@ impl SimulatedDriver {
                 Err(what) => violations.push(what),
                 Ok(plan) => {
                     used.iter().for_each(|index| is_used[*index] = true);
-                    match (works.last_mut(), plan.work) {
-                        (Some(Work::Copy(all)), Work::Copy(more)) => all.extend(more),
-                        (_, work) => works.push(work),
-                    }
-                    accesses.push((at, plan.accesses));
+                    works.push(plan.work);
+                    accesses.extend(plan.accesses.into_iter().map(|it| (at, it)));
                 }
             }
         }
-        violations.extend(find_hazard(&accesses, |_, _| true).map(|hazard| {
+        let told = accesses.iter().map(|(at, access): &(usize, Access)| (*at, access));
+        violations.extend(find_hazard(told, |_, _| true).map(|hazard| {
             let [first, second] = hazard.commands;
             let who = format!("commands {first} and {second}");
             hazard.finding(&who, &format!("command {first}"), "barrier")
@@ -194,11 +207,7 @@ impl SimulatedDriver {
         command: &TransferCommand,
         last: &mut LastCopy,
     ) -> Result<Plan, Finding> {
-        let flags = self.flags_of_queue();
-        let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
-        if !flags.intersects(any) {
-            return Err(format!("a queue with {flags:?} cannot copy").into());
-        }
+        self.check_queue()?;
         match *command {
             TransferCommand::FillBuffer { buffer, offset, size, value } => {
                 if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
@@ -212,17 +221,9 @@ impl SimulatedDriver {
                     accesses: vec![Access::bytes(buffer, place, size, true)],
                 })
             }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let [read, written] = last.places(self, source, target)?;
-                let from = self.range_of(&read, source_offset, size)?;
-                let to = self.range_of(&written, target_offset, size)?;
-                Ok(Plan {
-                    work: Work::Copy(vec![Piece { from, to, size }]),
-                    accesses: vec![
-                        Access::bytes(source, from, size, false),
-                        Access::bytes(target, to, size, true),
-                    ],
-                })
+            TransferCommand::CopyBuffer { .. } => {
+                let (piece, accesses) = self.plan_copy(command, last)?;
+                Ok(Plan { work: Work::Copy(vec![piece]), accesses: accesses.into() })
             }
             TransferCommand::CopyBufferToImage { buffer, image, ref region, .. } => {
                 self.plan_texels(buffer, image, region, Direction::ToImage)
@@ -243,6 +244,33 @@ impl SimulatedDriver {
                 Ok(Plan { work: Work::Nothing, accesses: Vec::new() })
             }
         }
+    }
+
+    fn check_queue(&self) -> Result<(), String> {
+        let flags = self.flags_of_queue();
+        let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
+        let can_copy = flags.intersects(any);
+        can_copy.then_some(()).ok_or_else(|| format!("a queue with {flags:?} cannot copy"))
+    }
+
+    /// Returns what a copy between buffers does. `Err` names the violation of Vulkan's rules.
+    fn plan_copy(
+        &self,
+        command: &TransferCommand,
+        last: &mut LastCopy,
+    ) -> Result<(Piece, [Access; 2]), Finding> {
+        let TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } =
+            *command
+        else {
+            return Err("no copy between buffers".into());
+        };
+        self.check_queue()?;
+        let [read, written] = last.places(self, source, target)?;
+        let from = self.range_of(&read, source_offset, size)?;
+        let to = self.range_of(&written, target_offset, size)?;
+        let accesses =
+            [Access::bytes(source, from, size, false), Access::bytes(target, to, size, true)];
+        Ok((Piece { from, to, size }, accesses))
     }
 
     fn perform(&self, work: &Work) {

@@ -126,9 +126,8 @@ impl SimulatedDriver {
     /// Returns the memory that commands use, and whether they write it. Blits are left out: the host does not
     /// access the memory of images with optimal tiling.
     pub(super) fn memory_of(&self, commands: &[TransferCommand]) -> Vec<(MemoryRange, bool)> {
-        let mut uses = Vec::new();
+        let (mut uses, mut last) = (Vec::new(), LastCopy::default());
         // What is invalid is told when the command is executed.
-        let mut last = LastCopy::default();
         for plan in commands.iter().filter_map(|command| self.plan(command, &mut last).ok()) {
             match plan.work {
                 Work::Fill { memory, offset, size, .. } => {
