@@ -14,6 +14,13 @@ SHOWS = {
     "budget": ["MiB of", "pressure: heap", "made room", "refused within the budget"],
     "aliasing": ["the same memory: True, 0 bytes apart", "1 allocation", "refused: ", "0 left"],
     "buffer_heap": ["1000 meshes in", "written and read back"],
+    "corruption": [
+        "new memory is NaN: True",
+        "8 of the 16 bytes behind it were overwritten",
+        "4 bytes before its start",
+        "16 bytes were written after it was freed",
+        "freed in frame 0",
+    ],
     "defragment": [" freed", "before: ", "after: ", "40 resources have what they had"],
     "leaks": [
         "made 10 allocations and left 8",
