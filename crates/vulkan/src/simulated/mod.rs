@@ -25,4 +25,5 @@ mod second_queue;
 mod submission;
 mod surface;
 mod transfer;
+mod unbound;
 mod work;
