@@ -181,7 +181,7 @@ def test_what_a_transfer_uses_is_not_written(make_simulated: Callable[..., Any])
             ]
             for write in writes:
                 with pytest.raises(
-                    MemoryMapError, match="'busy'.* transfer in flight, and strict_host_access"
+                    MemoryMapError, match=r"'busy'.* transfer in flight, and strict_host_access"
                 ):
                     write(buffer)
             buffer.read()

@@ -158,6 +158,7 @@ def test_two_queues() -> None:
             SIZE, TRANSFER, sharing_mode="CONCURRENT", queue_family_indices=[0, 1]
         ) as buffer,
     ):
+
         def fill(offset: int) -> int:
             commands = device.begin_command_buffer()
             device.record_barrier(commands)

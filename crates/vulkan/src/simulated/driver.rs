@@ -33,7 +33,7 @@ use crate::simulated::pending::{CommandBuffers, Completion, Submissions};
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
-use crate::simulated::unbound::Watch;
+use crate::simulated::seen::Watch;
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".

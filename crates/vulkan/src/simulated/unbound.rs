@@ -4,60 +4,14 @@
 //! and on demand, those between the bound resources are compared. What lies in a resource may change at any time, and
 //! is remembered anew when the resource is destroyed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use ash::vk;
-use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
-use vkmem_engine::{
-    Call, DeviceMemory, Finding, MemoryHandle, MemoryRange, SimulatedDevice, ViolationKind,
-};
+use vkmem_engine::{Call, DeviceMemory, Finding, MemoryHandle, MemoryRange, ViolationKind};
 
 use crate::simulated::driver::SimulatedDriver;
-
-/// Bytes that are compared at a time.
-const PAGE: u64 = 64 << 10;
-
-/// What the host saw in a memory object, by the first byte of each page; a page that is missing has zeros.
-#[derive(Debug, Default)]
-struct Seen(BTreeMap<u64, Vec<u8>>);
-
-impl Seen {
-    /// Remembers what the host sees in a range; returns the smallest range with all bytes that have changed.
-    fn update(&mut self, device: &SimulatedDevice, range: &MemoryRange) -> Option<MemoryRange> {
-        let (mut first, mut end) = (None, 0);
-        let last = range.offset.saturating_add(range.size);
-        let mut at = range.offset;
-        while at < last {
-            let page = at / PAGE * PAGE;
-            let size = (page + PAGE).min(last) - at;
-            let now = device.host_read(MemoryRange { offset: at, size, ..*range });
-            let inside = (at - page) as usize..(at - page + size) as usize;
-            let zeros = !self.0.contains_key(&page) && now.iter().all(|byte| *byte == 0);
-            if !zeros {
-                let then = self.0.entry(page).or_insert_with(|| vec![0; PAGE as usize]);
-                let then = &mut then[inside];
-                let differs = |(now, then): (&u8, &u8)| now != then;
-                if let Some(start) = now.iter().zip(&*then).position(differs) {
-                    let stop = now.iter().zip(&*then).rposition(differs).unwrap_or(start);
-                    first = first.or(Some(at + start as u64));
-                    end = at + stop as u64 + 1;
-                    then.copy_from_slice(&now);
-                }
-            }
-            at += size;
-        }
-        first.map(|offset| MemoryRange { offset, size: end - offset, ..*range })
-    }
-}
-
-/// The memory objects that are watched.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    is_on: AtomicBool,
-    seen: Mutex<HashMap<u64, Seen>, rank::SimulatedResources>,
-}
+use crate::simulated::seen::Seen;
 
 /// A resource in a memory object.
 struct Bound {
