@@ -7,6 +7,7 @@ mod external;
 mod external_functions;
 mod fd_kind;
 mod host_image_copy;
+mod faults;
 mod host_images;
 mod logical;
 pub(crate) mod memory_locks;

@@ -133,12 +133,16 @@ impl SimulatedDriver {
         &self,
         commands: &[TransferCommand],
     ) -> Result<Submission, CallError> {
-        let failed = |error: DeviceError| error.of(Call::Submit.name());
+        let failed = |error: DeviceError| {
+            self.faults.told(error);
+            error.of(Call::Submit.name())
+        };
         self.device.enter(Call::Submit).map_err(failed)?;
         if commands.is_empty() {
             return Ok(Submission::NONE);
         }
         let mut state = self.submissions.state.lock();
+        self.check_not_lost(Call::Submit.name())?;
         self.check_late(&state.moved, commands);
         state.last += 1;
         let number = state.last;
@@ -162,12 +166,12 @@ impl SimulatedDriver {
         }
         let entered = self.device.enter(Call::WaitSemaphores);
         let mut state = self.submissions.state.lock();
+        self.check_not_lost(Call::WaitSemaphores.name())?;
         if let Err(error) = entered {
+            self.faults.told(error);
             if error == DeviceError::DeviceLost {
                 // Nothing runs any more, and none of the commands was executed.
-                state.pending.clear();
-                state.on_second.clear();
-                state.done = state.last;
+                state.drop_all();
                 self.submissions.ended.notify_all();
             } else {
                 let last = state.last;
@@ -186,6 +190,7 @@ impl SimulatedDriver {
                 None => self.submissions.ended.wait(&mut state),
             }
         }
+        self.check_not_lost(Call::WaitSemaphores.name())?;
         Ok(state.done >= submission.0)
     }
 
