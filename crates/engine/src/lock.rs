@@ -172,6 +172,8 @@ ranks! {
     Listeners,
     /// Counts of `vk_mem.statistics`. Alone.
     WatchRows,
+    /// What is kept of resources to explain faults. Alone.
+    FaultRecords,
     /// Call sites. Alone.
     CallSites,
     /// One virtual block, or many as one. Alone.

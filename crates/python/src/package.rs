@@ -92,6 +92,7 @@ pub static DEFRAGMENTATION_STATISTICS: Name =
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
 pub static EVICTION_STATISTICS: Name = Name::new("vk_mem.dump.evictions", "EvictionStatistics");
+pub static FAULT_REPORT: Name = Name::new("vk_mem.observe.faults", "_fault_report");
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 
@@ -111,7 +112,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 42] = [
+static NAMES: [&Name; 43] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -140,6 +141,7 @@ static NAMES: [&Name; 42] = [
     &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
     &EVICTION_STATISTICS,
+    &FAULT_REPORT,
     &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,

@@ -80,6 +80,24 @@ class DeviceType(enum.IntEnum):
     CPU = 4
 
 
+class DeviceFaultAddressType(enum.IntEnum):
+    """What a device did at a faulting address: `VkDeviceFaultAddressTypeEXT`."""
+
+    NONE = 0
+    READ_INVALID = 1
+    """It read there, and must not have."""
+    WRITE_INVALID = 2
+    """It wrote there, and must not have."""
+    EXECUTE_INVALID = 3
+    """It executed code from there, and must not have."""
+    INSTRUCTION_POINTER_UNKNOWN = 4
+    """The instruction pointer at the time of the fault, which may have nothing to do with it."""
+    INSTRUCTION_POINTER_INVALID = 5
+    """The instruction pointer, which was invalid."""
+    INSTRUCTION_POINTER_FAULT = 6
+    """The instruction pointer of the code that caused the fault."""
+
+
 class DefragmentationMoveOperation(enum.IntEnum):
     """What becomes of a `DefragmentationMove`: `VmaDefragmentationMoveOperation`."""
 

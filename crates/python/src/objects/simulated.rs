@@ -34,7 +34,7 @@ const MOST_HEAPS: usize = 16;
 /// `profile` is one of `profile_names()`, "nvidia-h200" by default:
 ///
 /// - "nvidia-h200": 140 GiB on the device, 94 GiB on the host; the only one with `VK_EXT_memory_budget`,
-///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses; Vulkan 1.4,
+///   `VK_EXT_device_fault`, `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses; Vulkan 1.4,
 ///   the others 1.3;
 /// - "lavapipe": 2 GiB, one type for all; Mesa's CPU driver;
 /// - "discrete-8gib": 8 GiB on the device, 16 GiB on the host, at most 4096 memory objects;
@@ -57,7 +57,7 @@ const MOST_HEAPS: usize = 16;
 ///
 /// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them. With 0 the device
 /// has no queue, as one that was wrapped without. `queue_lock` is a context manager that is entered around each
-/// submission of this library, as that of `Device.wrap`.
+/// submission of this library, as that of `Device.wrap`. `fault_reports` is as in `Device.open`.
 ///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.
@@ -150,7 +150,7 @@ impl SimulatedDevice {
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
         max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None,
-        queue_flags = None, queue_lock = None
+        queue_flags = None, queue_lock = None, fault_reports = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -166,6 +166,7 @@ impl SimulatedDevice {
         transfer_queue: Option<bool>,
         queue_flags: Option<&Bound<'_, PyAny>>,
         queue_lock: Option<&Bound<'_, PyAny>>,
+        fault_reports: bool,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -229,6 +230,7 @@ impl SimulatedDevice {
             driver.set_queue_flags(vk::QueueFlags::from_raw(flags));
         }
         let lock = queue_lock.map(OwnersLock::new).transpose()?;
+        let driver = driver.with_fault_reports(fault_reports);
         let driver = driver.with_queue_lock(lock.clone().map(|lock| lock as Arc<dyn QueueLock>));
         let driver = Arc::new(driver);
         let device = Device::simulated(driver.clone(), lock);

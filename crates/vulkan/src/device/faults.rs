@@ -263,7 +263,11 @@ mod tests {
     use ash::vk::Handle;
 
     /// Sends a message to the callback as a driver does.
-    fn send(log: &BindingLog, binding: &mut vk::DeviceAddressBindingCallbackDataEXT<'_>, names: &[&CStr]) {
+    fn send(
+        log: &BindingLog,
+        binding: &mut vk::DeviceAddressBindingCallbackDataEXT<'_>,
+        names: &[&CStr],
+    ) {
         let objects: Vec<_> = (names.iter().zip(7..))
             .map(|(name, handle)| {
                 vk::DebugUtilsObjectNameInfoEXT::default()
@@ -271,9 +275,8 @@ mod tests {
                     .object_name(name)
             })
             .collect();
-        let data = vk::DebugUtilsMessengerCallbackDataEXT::default()
-            .objects(&objects)
-            .push_next(binding);
+        let data =
+            vk::DebugUtilsMessengerCallbackDataEXT::default().objects(&objects).push_next(binding);
         let user_data = ptr::from_ref(log).cast_mut().cast();
         // SAFETY: the log and the data are valid for the call.
         let result = unsafe {
@@ -294,12 +297,21 @@ mod tests {
             vk::DeviceAddressBindingCallbackDataEXT::default().base_address(4096).size(64);
         send(&log, &mut binding, &[c"vertices", c"indices"]);
         let names = |log: &BindingLog| -> Vec<_> {
-            log.covering(4159, 4159).into_iter().map(|it| (it.object, it.name, it.is_unbound)).collect()
+            log.covering(4159, 4159)
+                .into_iter()
+                .map(|it| (it.object, it.name, it.is_unbound))
+                .collect()
         };
-        assert_eq!(names(&log), [(8, Some("indices".into()), false), (7, Some("vertices".into()), false)]);
+        assert_eq!(
+            names(&log),
+            [(8, Some("indices".into()), false), (7, Some("vertices".into()), false)]
+        );
         binding.binding_type = vk::DeviceAddressBindingTypeEXT::UNBIND;
         send(&log, &mut binding, &[c"vertices"]);
-        assert_eq!(names(&log), [(8, Some("indices".into()), false), (7, Some("vertices".into()), true)]);
+        assert_eq!(
+            names(&log),
+            [(8, Some("indices".into()), false), (7, Some("vertices".into()), true)]
+        );
         let mut internal = vk::DeviceAddressBindingCallbackDataEXT::default()
             .base_address(0)
             .size(8)

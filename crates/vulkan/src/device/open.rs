@@ -13,8 +13,8 @@ use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
     ADDRESS_BINDING_REPORT, BUFFER_DEVICE_ADDRESS, DEBUG_UTILS, DEVICE_COHERENT_MEMORY,
     DEVICE_FAULT_FEATURE, HOST_IMAGE_COPY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
-    REPORT_ADDRESS_BINDING, Request, TIMELINE_SEMAPHORE, choose_for_device,
-    features_to_query, has, is_left_out, is_there, known_to_layer,
+    REPORT_ADDRESS_BINDING, Request, TIMELINE_SEMAPHORE, choose_for_device, features_to_query, has,
+    is_left_out, is_there, known_to_layer,
 };
 use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
 use crate::instance::info::{

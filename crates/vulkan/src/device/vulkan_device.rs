@@ -28,8 +28,9 @@ use crate::instance::capabilities::{
 };
 use crate::instance::extensions::DEVICE_FAULT;
 use crate::instance::functions::{
-    Bind2Functions, DeviceAddressFunctions, FaultFunctions, Maintenance4Functions, PageableFunctions, Provider,
-    Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
+    Bind2Functions, DeviceAddressFunctions, FaultFunctions, Maintenance4Functions,
+    PageableFunctions, Provider, Requirements2Functions, SemaphoreFunctions, TimelineFunctions,
+    TimelineWaits,
 };
 use crate::instance::info::queue_abilities;
 use crate::instance::open_error::OpenError;

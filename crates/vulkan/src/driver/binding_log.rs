@@ -13,12 +13,11 @@ const MOST_UNBOUND: usize = 65_536;
 /// Maximum number of bindings at one time, about 100 MiB of them; more are not noted.
 const MOST_BOUND: usize = 1 << 20;
 
-/// An object, and the first of its addresses: a sparse one has many ranges.
-type Key = (vk::ObjectType, u64, u64);
-
 #[derive(Debug, Default)]
 struct Tables {
-    bound: HashMap<Key, AddressBinding>,
+    /// By type and handle of the object: a sparse one has many ranges.
+    bound: HashMap<(vk::ObjectType, u64), Vec<AddressBinding>>,
+    bound_count: usize,
     unbound: VecDeque<AddressBinding>,
     /// Number of bindings and unbindings so far.
     count: u64,
@@ -32,22 +31,16 @@ pub struct BindingLog(Mutex<Tables, rank::AddressBindings>);
 impl BindingLog {
     /// Notes that a range was bound to an object, or unbound from it. The order and the end are set here.
     pub fn note(&self, binding: AddressBinding, is_bound: bool) {
-        let key = (binding.object_type, binding.object, binding.address);
+        let key = (binding.object_type, binding.object);
         let mut tables = self.0.lock();
         tables.count += 1;
         let order = tables.count;
+        let known = tables.take(key, binding.address);
         if is_bound {
-            let replaces = tables.bound.contains_key(&key);
-            let has_room = replaces
-                || tables.bound.len() < MOST_BOUND && tables.bound.try_reserve(1).is_ok();
-            if has_room {
-                let is_unbound = false;
-                tables.bound.insert(key, AddressBinding { order, is_unbound, ..binding });
-            }
+            tables.add(key, AddressBinding { order, is_unbound: false, ..binding });
             return;
         }
         // Its name is that of its life: most drivers tell none at the end.
-        let known = tables.bound.remove(&key);
         let name = binding.name.or_else(|| known.and_then(|it| it.name));
         if tables.unbound.len() == MOST_UNBOUND {
             tables.unbound.pop_front();
@@ -64,7 +57,7 @@ impl BindingLog {
         let covers = |it: &&AddressBinding| {
             it.size > 0 && it.address <= high && low <= it.address.saturating_add(it.size - 1)
         };
-        let all = tables.bound.values().chain(&tables.unbound);
+        let all = tables.bound.values().flatten().chain(&tables.unbound);
         let mut found: Vec<_> = all.filter(covers).cloned().collect();
         drop(tables);
         found.sort_by_key(|it| (it.is_unbound, std::cmp::Reverse(it.order)));
@@ -74,8 +67,29 @@ impl BindingLog {
     /// Returns the lowest address that is bound to an object now.
     pub fn address_of(&self, object_type: vk::ObjectType, object: u64) -> Option<u64> {
         let tables = self.0.lock();
-        let of_object = |it: &&AddressBinding| it.object_type == object_type && it.object == object;
-        tables.bound.values().filter(of_object).map(|it| it.address).min()
+        tables.bound.get(&(object_type, object))?.iter().map(|it| it.address).min()
+    }
+}
+
+impl Tables {
+    /// Removes a binding that is in force.
+    fn take(&mut self, key: (vk::ObjectType, u64), address: u64) -> Option<AddressBinding> {
+        let of_object = self.bound.get_mut(&key)?;
+        let at = of_object.iter().position(|it| it.address == address)?;
+        let taken = of_object.swap_remove(at);
+        if of_object.is_empty() {
+            self.bound.remove(&key);
+        }
+        self.bound_count -= 1;
+        Some(taken)
+    }
+
+    /// Adds a binding, if there is room.
+    fn add(&mut self, key: (vk::ObjectType, u64), binding: AddressBinding) {
+        if self.bound_count < MOST_BOUND && self.bound.try_reserve(1).is_ok() {
+            self.bound.entry(key).or_default().push(binding);
+            self.bound_count += 1;
+        }
     }
 }
 
