@@ -110,20 +110,18 @@ class FaultAddress:
         if self.lower_address == self.upper_address:
             return f"at byte {self.lower_address - owner.address:,} of"
         inside = owner.address <= self.lower_address and self.upper_address < end
-        return "inside of" if inside else "in or beside"
+        return "inside of" if inside else "in or beside of"
 
     def __str__(self) -> str:
         action = _ACTIONS.get(self.address_type)  # type: ignore[call-overload]
         text = "the device used" if action is None else f"the device {action}"
-        where = f"address {self.reported_address:#x}"
+        where = f"at address {self.reported_address:#x}"
         if self.lower_address != self.upper_address:
             size = self.upper_address - self.lower_address + 1
-            where = f"{size_text(size)} around {where}"
+            where = f"within {size_text(size)} around {where[3:]}"
         if self.owner is None:
-            return f"{text} at {where}, which belongs to nothing that is known"
+            return f"{text} {where}, which belongs to nothing that is known"
         shown = [f"{self._place(it)} {it}" for it in self.owners[:_OWNERS_SHOWN]]
-        if self.lower_address != self.upper_address:
-            text += f" somewhere in {size_text(size)}:"
         more = len(self.owners) - len(shown)
         rest = [f"and {counted(more, 'more owner')}"] if more else []
         return "; or ".join([f"{text} {shown[0]}, {where}", *shown[1:], *rest])

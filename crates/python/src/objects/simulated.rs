@@ -57,7 +57,8 @@ const MOST_HEAPS: usize = 16;
 ///
 /// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them. With 0 the device
 /// has no queue, as one that was wrapped without. `queue_lock` is a context manager that is entered around each
-/// submission of this library, as that of `Device.wrap`. `fault_reports` is as in `Device.open`.
+/// submission of this library, as that of `Device.wrap`. `fault_reports` is as in `Device.open`, on a device that has what it
+/// needs.
 ///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.

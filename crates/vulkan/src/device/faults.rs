@@ -45,10 +45,14 @@ impl Faults {
 
     /// Notes that the device is lost if a call says so.
     pub(crate) fn watch<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
-        if matches!(&result, Err(error) if error.result == DeviceError::DeviceLost) {
+        result.inspect_err(|error| self.note(error.result))
+    }
+
+    /// Notes that the device is lost if that is the error of a call.
+    pub(crate) fn note(&self, error: DeviceError) {
+        if error == DeviceError::DeviceLost {
             self.is_lost.store(true, Ordering::Relaxed);
         }
-        result
     }
 
     /// Returns whether the device is lost. If no call was told so, the driver is asked by the status of a fence that

@@ -340,7 +340,8 @@ impl DeviceMemory for VulkanDevice {
                 self.logical.callbacks(),
                 &mut memory,
             )
-        })?;
+        })
+        .inspect_err(|error| self.faults.note(*error))?;
         import.taken();
         Ok(MemoryHandle(memory.as_raw()))
     }

@@ -66,3 +66,21 @@ pub struct AddressBinding {
     /// Whether it is bound no longer.
     pub is_unbound: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_stands_for_the_aligned_range_around_it() {
+        let bounds = |reported_address, precision| {
+            FaultAddress { address_type: 0, reported_address, precision }.bounds()
+        };
+        assert_eq!(bounds(0x12345, 0x1000), (0x12000, 0x12fff));
+        assert_eq!(bounds(0x12345, 1), (0x12345, 0x12345));
+        assert_eq!(bounds(0x12345, 0), (0x12345, 0x12345));
+        assert_eq!(bounds(0x12345, 0xfff), (0x12000, 0x12fff));
+        assert_eq!(bounds(5, 1 << 63), (0, (1 << 63) - 1));
+        assert_eq!(bounds(5, u64::MAX), (0, u64::MAX));
+    }
+}

@@ -354,6 +354,38 @@ mod tests {
     }
 
     #[test]
+    fn reports_of_bindings_need_an_instance_with_messengers() {
+        let present = names(&[DEVICE_FAULT, ADDRESS_BINDING_REPORT]);
+        let supported = [DEVICE_FAULT_FEATURE, REPORT_ADDRESS_BINDING];
+        let choose = |wanted: &[String], instance: &[String], supported: &[&str]| {
+            let request = Request { wanted, ..Request::default() };
+            choose(&present, request, vk::API_VERSION_1_1, instance, supported)
+        };
+        let without = choose(&[], &[], &supported);
+        assert_eq!(without, (names(&[DEVICE_FAULT]), vec![DEVICE_FAULT_FEATURE]));
+        let both = choose(&[], &names(&[DEBUG_UTILS]), &supported);
+        assert_eq!(both, (present.clone(), supported.to_vec()));
+        assert_eq!(choose(&[], &names(&[DEBUG_UTILS]), &[]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn one_kind_of_device_faults_is_enabled() {
+        let present = names(&["VK_KHR_device_fault", DEVICE_FAULT]);
+        let request = Request { wanted: &present[..1], ..Request::default() };
+        let instance = names(&[PROPERTIES2]);
+        let supported = [DEVICE_FAULT_FEATURE];
+        let found = choose(&present, request, vk::API_VERSION_1_1, &instance, &supported);
+        assert_eq!(found, (present[..1].to_vec(), vec![]));
+        // Of two structures with the feature, that of the extension is queried.
+        assert_eq!(
+            features_to_query(&present, vk::API_VERSION_1_1)
+                .iter()
+                .find(|(feature, _)| *feature == DEVICE_FAULT_FEATURE),
+            Some(&(DEVICE_FAULT_FEATURE, DEVICE_FAULT))
+        );
+    }
+
+    #[test]
     fn the_portability_subset_is_never_left_out() {
         let present = names(&[PORTABILITY_SUBSET]);
         let request = Request { without: &present, ..Request::default() };

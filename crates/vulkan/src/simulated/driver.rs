@@ -451,7 +451,8 @@ impl DeviceMemory for SimulatedDriver {
     }
 
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
-        self.device.allocate_on(info, || self.imported(info))
+        let allocated = self.device.allocate_on(info, || self.imported(info));
+        allocated.inspect_err(|error| self.faults.told(*error))
     }
 
     fn free(&self, memory: MemoryHandle) {

@@ -8,6 +8,7 @@ use vkmem_engine::{Call, CallError, DedicatedTarget, DeviceError, MemoryHandle};
 
 use crate::driver::binding_log::BindingLog;
 use crate::driver::faults::{AddressBinding, FaultInfo};
+use crate::instance::extensions::{ADDRESS_BINDING_REPORT, DEVICE_FAULT, features_of};
 use crate::simulated::driver::SimulatedDriver;
 
 /// Whether a simulated device is lost, and what it tells then.
@@ -43,19 +44,17 @@ pub(super) fn address_of(memory: MemoryHandle) -> u64 {
 }
 
 impl SimulatedDriver {
-    /// Keeps what is needed to explain faults, as `fault_reports` of a real device does.
+    /// Keeps what is needed to explain faults, as `fault_reports` of a real device does that has both extensions.
     #[must_use]
     pub fn with_fault_reports(mut self, are_kept: bool) -> Self {
         self.faults.log = are_kept.then(BindingLog::default);
         if are_kept {
-            for (list, name) in [
-                (&mut self.extensions, "VK_EXT_device_address_binding_report"),
-                (&mut self.features, "reportAddressBinding"),
-            ] {
-                if !list.iter().any(|it| it == name) {
-                    list.push(name.to_owned());
+            for name in [DEVICE_FAULT, ADDRESS_BINDING_REPORT] {
+                if !self.extensions.iter().any(|it| it == name) {
+                    self.extensions.push(name.to_owned());
                 }
             }
+            self.features = features_of(&self.extensions);
         }
         self
     }
@@ -88,7 +87,7 @@ impl SimulatedDriver {
     }
 
     pub(super) fn told_faults(&self) -> Result<Option<FaultInfo>, CallError> {
-        if !self.extensions.iter().any(|it| it == "VK_EXT_device_fault") {
+        if !self.extensions.iter().any(|it| it == DEVICE_FAULT) {
             return Ok(None);
         }
         let call = Call::DeviceFaultInfo;

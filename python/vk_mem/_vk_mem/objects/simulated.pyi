@@ -21,6 +21,7 @@ class SimulatedDevice(Device):
         transfer_queue: bool | None = None,
         queue_flags: Flags | None = None,
         queue_lock: AbstractContextManager[object] | None = None,
+        fault_reports: bool = False,
     ) -> Self: ...
     @staticmethod
     def profile_names() -> tuple[str, ...]: ...
@@ -46,6 +47,15 @@ class SimulatedDevice(Device):
         *,
         source_offset: int | None = None,
         target_offset: int | None = None,
+    ) -> None: ...
+    def lose_device(
+        self,
+        address: int | None = None,
+        address_type: Choice | None = None,
+        *,
+        precision: int = 1,
+        description: str = "",
+        vendor_infos: Iterable[tuple[str, int, int]] = (),
     ) -> None: ...
     @property
     def pending_submissions(self) -> int: ...
