@@ -67,16 +67,14 @@ impl Faults {
         let created = unsafe {
             (functions.create_fence)(device.handle, &info, device.callbacks(), &mut fence)
         };
-        let of = |call: &'static str| move |error: DeviceError| error.of(call);
-        let created = check(created).map_err(of("vkCreateFence"));
-        if let Err(error) = self.watch(created) {
+        if let Err(error) = self.watch(checked(created, "vkCreateFence")) {
             return if self.is_lost.load(Ordering::Relaxed) { Ok(true) } else { Err(error) };
         }
         // SAFETY: just created, and destroyed below.
         let status = unsafe { (functions.get_fence_status)(device.handle, fence) };
         // SAFETY: created above; nothing was submitted with it.
         unsafe { (functions.destroy_fence)(device.handle, fence, device.callbacks()) };
-        let status = self.watch(check(status).map_err(of("vkGetFenceStatus")));
+        let status = self.watch(checked(status, "vkGetFenceStatus"));
         match status {
             Err(error) if error.result != DeviceError::DeviceLost => Err(error),
             status => Ok(status.is_err()),
@@ -93,11 +91,7 @@ impl Faults {
     ) -> Result<Option<FaultInfo>, CallError> {
         let Some(functions) = &self.functions else { return Ok(None) };
         let get = functions.get_device_fault_info;
-        let failed = |result| match result {
-            // There is more than fits, or there was when it was counted.
-            vk::Result::INCOMPLETE => Ok(()),
-            result => check(result).map_err(|error| error.of(GET_FAULT_INFO)),
-        };
+        let failed = |result| checked(result, GET_FAULT_INFO);
         let mut counts = vk::DeviceFaultCountsEXT::default();
         // SAFETY: the caller guarantees a lost device; the counts live for the call.
         failed(unsafe { get(device.handle, &mut counts, ptr::null_mut()) })?;
@@ -153,9 +147,8 @@ impl Faults {
         let create = functions.create_debug_utils_messenger;
         // SAFETY: the caller guarantees a live instance; the log lives as long as the messenger.
         let created = unsafe { create(instance, &info, ptr::null(), &mut *messenger) };
-        check(created).map_err(|error| {
+        checked(created, "vkCreateDebugUtilsMessengerEXT").inspect_err(|_| {
             *messenger = vk::DebugUtilsMessengerEXT::null();
-            error.of("vkCreateDebugUtilsMessengerEXT")
         })
     }
 
@@ -177,6 +170,12 @@ impl BindingReports {
     pub(crate) fn new(functions: DebugUtilsFunctions) -> Self {
         Self { functions, log: Arc::default(), messenger: Mutex::default() }
     }
+}
+
+/// Converts a result of a call; positive ones are no errors: a fence that is not signalled, a list of which not all
+/// fits.
+fn checked(result: vk::Result, call: &'static str) -> Result<(), CallError> {
+    if result.as_raw() >= 0 { Ok(()) } else { check(result).map_err(|error| error.of(call)) }
 }
 
 fn address(found: &vk::DeviceFaultAddressInfoEXT) -> FaultAddress {
