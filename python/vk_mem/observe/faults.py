@@ -46,7 +46,7 @@ class AddressOwner:
     call_site: str | None
     """Where it was created, if `track_call_sites` is set: one `file:line in function` per line,
     innermost first."""
-    memory: int | None
+    device_memory: int | None
     """The `VkDeviceMemory`; None for an object of the program."""
     memory_offset: int | None
     """Offset in the memory object, in bytes."""
