@@ -27,8 +27,8 @@ from vk_mem import (
 )
 
 ADDRESS = TRANSFER | BufferUsage.STORAGE_BUFFER | BufferUsage.SHADER_DEVICE_ADDRESS
-READ = DeviceFaultAddressType.READ_INVALID
-WRITE = DeviceFaultAddressType.WRITE_INVALID
+READ = DeviceFaultAddressType.READ_INVALID_EXT
+WRITE = DeviceFaultAddressType.WRITE_INVALID_EXT
 PROFILES = SimulatedDevice.profile_names()
 HERE = Path(__file__)
 
@@ -242,7 +242,7 @@ def test_vendor_infos_and_unknown_addresses_are_printed(faulting: SimulatedDevic
         faulting.lose_device(16, 5, vendor_infos=[("warp\nbarrier", 3, 1 << 63)])
         report = explained(allocator)
         (fault,), (vendor,) = report.addresses, report.vendor_infos
-        assert fault.address_type is DeviceFaultAddressType.INSTRUCTION_POINTER_INVALID
+        assert fault.address_type is DeviceFaultAddressType.INSTRUCTION_POINTER_INVALID_EXT
         assert (fault.owner, fault.offset, fault.owners) == (None, None, ())
         assert (vendor.code, vendor.data) == (3, 1 << 63)
         assert str(report).splitlines() == [
@@ -310,7 +310,7 @@ def test_everything_ends_on_a_lost_device(profile: str, completion: str) -> None
     ):
         with pytest.raises(DeviceLostError):
             call()
-    # One that was carried out before is as lost to the host as the others: nothing tells that it was.
+    # Nothing tells the host of one that was carried out before.
     assert isinstance(transfer.exception(), DeviceLostError)
     assert explained(allocator).addresses != ()
     buffer.destroy()

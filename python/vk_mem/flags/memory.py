@@ -83,18 +83,18 @@ class DeviceType(enum.IntEnum):
 class DeviceFaultAddressType(enum.IntEnum):
     """What a device did at a faulting address: `VkDeviceFaultAddressTypeEXT`."""
 
-    NONE = 0
-    READ_INVALID = 1
+    NONE_EXT = 0
+    READ_INVALID_EXT = 1
     """It read there, and must not have."""
-    WRITE_INVALID = 2
+    WRITE_INVALID_EXT = 2
     """It wrote there, and must not have."""
-    EXECUTE_INVALID = 3
+    EXECUTE_INVALID_EXT = 3
     """It executed code from there, and must not have."""
-    INSTRUCTION_POINTER_UNKNOWN = 4
+    INSTRUCTION_POINTER_UNKNOWN_EXT = 4
     """The instruction pointer at the time of the fault, which may have nothing to do with it."""
-    INSTRUCTION_POINTER_INVALID = 5
+    INSTRUCTION_POINTER_INVALID_EXT = 5
     """The instruction pointer, which was invalid."""
-    INSTRUCTION_POINTER_FAULT = 6
+    INSTRUCTION_POINTER_FAULT_EXT = 6
     """The instruction pointer of the code that caused the fault."""
 
 

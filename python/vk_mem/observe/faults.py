@@ -12,13 +12,13 @@ __all__ = ["AddressOwner", "FaultAddress", "FaultReport", "FaultVendorInfo"]
 
 _VENDORS = ("KHR", "EXT", "NV", "NVX", "AMD", "INTEL", "ARM", "QCOM", "HUAWEI", "FUCHSIA", "AMDX")
 """Vendors at the end of a `VkObjectType`."""
-_ACTIONS = {
-    DeviceFaultAddressType.READ_INVALID: "read",
-    DeviceFaultAddressType.WRITE_INVALID: "wrote",
-    DeviceFaultAddressType.EXECUTE_INVALID: "executed code",
-    DeviceFaultAddressType.INSTRUCTION_POINTER_UNKNOWN: "ran code",
-    DeviceFaultAddressType.INSTRUCTION_POINTER_INVALID: "ran invalid code",
-    DeviceFaultAddressType.INSTRUCTION_POINTER_FAULT: "ran the code that faulted",
+_ACTIONS: dict[int, str] = {
+    DeviceFaultAddressType.READ_INVALID_EXT: "read",
+    DeviceFaultAddressType.WRITE_INVALID_EXT: "wrote",
+    DeviceFaultAddressType.EXECUTE_INVALID_EXT: "executed code",
+    DeviceFaultAddressType.INSTRUCTION_POINTER_UNKNOWN_EXT: "ran code",
+    DeviceFaultAddressType.INSTRUCTION_POINTER_INVALID_EXT: "ran invalid code",
+    DeviceFaultAddressType.INSTRUCTION_POINTER_FAULT_EXT: "ran the code that faulted",
 }
 _OWNERS_SHOWN = 4
 """Most owners of one address in a printed report."""
@@ -54,7 +54,7 @@ class AddressOwner:
 
     @property
     def is_freed(self) -> bool:
-        """Whether it had left these addresses by the time of the report. What was retired has not."""
+        """Whether it has left these addresses. What was retired and waits has not."""
         return self.state not in ("live", "retired")
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ class FaultAddress:
         return "inside of" if inside else "in or beside of"
 
     def __str__(self) -> str:
-        action = _ACTIONS.get(self.address_type)  # type: ignore[call-overload]
+        action = _ACTIONS.get(self.address_type)
         text = "the device used" if action is None else f"the device {action}"
         where = f"at address {self.reported_address:#x}"
         if self.lower_address != self.upper_address:
@@ -183,8 +183,8 @@ _OwnerRow = tuple[
 _AddressRow = tuple[int, int, int, int, int, list[_OwnerRow]]
 
 _UNAVAILABLE = (
-    "nothing is known of the fault: VK_EXT_device_fault with its feature deviceFault is not enabled, "
-    "as the device lacks it, or was opened or wrapped without it"
+    "nothing is known of the fault: VK_EXT_device_fault with its feature deviceFault is not "
+    "enabled, as the device lacks it, or was opened or wrapped without it"
 )
 
 
@@ -203,8 +203,20 @@ def _address_type(number: int) -> DeviceFaultAddressType | int:
 
 
 def _owner(row: _OwnerRow) -> AddressOwner:
-    kind, name, handle, address, size, state, *rest = row
-    return AddressOwner(_kind(kind), name, handle, address, size, state or "live", *rest)
+    kind, name, handle, address, size, state, frame, site, memory, offset, index = row
+    return AddressOwner(
+        _kind(kind),
+        name,
+        handle,
+        address,
+        size,
+        state or "live",
+        frame,
+        site,
+        memory,
+        offset,
+        index,
+    )
 
 
 def _fault_report(

@@ -22,7 +22,7 @@ impl SimulatedDevice {
     /// out, and all later submissions and waits raise `DeviceLostError`. `Allocator.explain_fault` tells why then.
     ///
     /// The fault was at `address`, which is known to lie in the aligned range of `precision` bytes around it, a power
-    /// of two; `address_type` says what the device did there (`DeviceFaultAddressType`), READ_INVALID by default.
+    /// of two; `address_type` says what the device did there (`DeviceFaultAddressType`), READ_INVALID_EXT by default.
     /// `description` is a text of the driver, and `vendor_infos` are triples of a text, a code and data (integers).
     /// A second call adds another fault.
     ///

@@ -30,7 +30,7 @@ use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
-use crate::simulated::faults::{Faults, address_of};
+use crate::simulated::fault_state::{Faults, address_of};
 use crate::simulated::features::features;
 use crate::simulated::pending::{CommandBuffers, Completion, Submissions};
 use crate::simulated::registry;

@@ -7,6 +7,7 @@ mod command_buffers;
 mod discard;
 pub(crate) mod driver;
 mod external;
+mod fault_state;
 mod faults;
 mod features;
 mod hazards;
