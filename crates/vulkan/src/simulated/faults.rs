@@ -61,7 +61,7 @@ impl SimulatedDriver {
         let call = Call::DeviceFaultInfo;
         self.device.enter(call).map_err(|error| error.of(call.name()))?;
         if !self.is_lost_or_said_so() {
-            self.device.report_violation(call, "the device is not lost".to_owned());
+            self.device.report_violation(call, "the device is not lost");
         }
         Ok(Some(self.faults.info.lock().clone()))
     }
