@@ -23,7 +23,6 @@ from vk_mem import (
     FeatureNotPresentError,
     InvalidArgumentError,
     OutOfHostMemoryError,
-    VkMemError,
 )
 
 pytestmark = pytest.mark.driver
@@ -318,7 +317,7 @@ def test_extensions_can_be_left_out_or_asked_for() -> None:
     device = open_device(
         driver, extensions=["VK_EXT_debug_utils"], features=["reportAddressBinding"]
     )
-    assert {REPORT, "VK_EXT_debug_utils"} <= {*device.extensions, "VK_EXT_debug_utils"}
+    assert REPORT in device.extensions
     with Allocator(device):
         assert driver.messengers == 0, "nobody asked for reports"
     with pytest.raises(FeatureNotPresentError, match=FAULT):
@@ -357,14 +356,12 @@ def test_a_wrapped_device_uses_what_is_listed(reports: bool, has_extensions: boo
 
 
 def test_reports_pass_validation() -> None:
-    """The layer knows no driver here with the extensions, so only the messenger is looked at."""
     device = Device.open(index=index_of_the_driver(), validation=True, fault_reports=True)
     with Allocator(device) as allocator:
         allocator.create_buffer(64, TRANSFER).destroy()
         assert allocator.explain_fault() is None
-        try:
+        if FAULT not in device.extensions:
             report = allocator.explain_fault(device_lost=True)
-        except VkMemError:
-            report = None
-        assert FAULT in device.extensions or (report is not None and report.unavailable)
+            assert report is not None
+            assert FAULT in (report.unavailable or "")
     assert device.validation_messages == []
