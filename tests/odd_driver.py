@@ -82,6 +82,9 @@ SIGNATURES = {
     "vkGetSemaphoreCounterValue": "iPQP",
     "vkGetMemoryFdKHR": "iPPP",
     "vkGetMemoryFdPropertiesKHR": "iPIiP",
+    "vkGetDeviceFaultInfoEXT": "iPPP",
+    "vkCreateDebugUtilsMessengerEXT": "iPPPP",
+    "vkDestroyDebugUtilsMessengerEXT": "vPQP",
 }
 CODES = {
     "i": ctypes.c_int32,
@@ -152,6 +155,7 @@ class OddDriver:
         self._instead: dict[str, list[Callable[..., Any]]] = {}
         self._failures: dict[str, Callable[..., int | None]] = {}
         self._made: dict[tuple[str, int], Any] = {}
+        self._added: dict[str, Any] = {}
         self.get_instance_proc_addr = GetProcAddr(self._instance_function)
         self._get_device_proc_addr = GetProcAddr(self._device_function)
         self._of_device: Any = None
@@ -166,6 +170,10 @@ class OddDriver:
             self._instead.pop(name, None)
         else:
             self._instead.setdefault(name, []).append(function)
+
+    def add(self, name: str, function: Callable[..., Any]) -> None:
+        """Calls `function(*arguments)` for one that the driver does not have."""
+        self._added[name] = prototype(name)(function)
 
     def after(self, name: str, change: Callable[..., None]) -> None:
         """Lets `change(*arguments)` change what a function of the driver has answered."""
@@ -328,6 +336,8 @@ class OddDriver:
 
     def _odd(self, name: str, address: int | None) -> int | None:
         """The driver's function as it is, or one of ours that stands before it."""
+        if not address and name in self._added:
+            address = ctypes.cast(self._added[name], ctypes.c_void_p).value
         if not address or (name.removesuffix("KHR") not in SIGNATURES and name not in SIGNATURES):
             return address
         known = name if name in SIGNATURES else name.removesuffix("KHR")

@@ -42,6 +42,7 @@ PREFIXES = {
     flags.MemoryHeapFlags: ("VK_MEMORY_HEAP_",),
     flags.ExternalMemoryHandleType: ("VK_EXTERNAL_MEMORY_HANDLE_TYPE_",),
     flags.QueueFlags: ("VK_QUEUE_",),
+    flags.DeviceFaultAddressType: ("VK_DEVICE_FAULT_ADDRESS_TYPE_",),
     flags.DeviceType: ("VK_PHYSICAL_DEVICE_TYPE_",),
 }
 # Its generator counts the extensions wrongly here: the C header has 1000164003 and 1000015000.

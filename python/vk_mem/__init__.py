@@ -75,6 +75,7 @@ from vk_mem.flags import (
     BufferCreateFlags,
     BufferUsage,
     DefragmentationMoveOperation,
+    DeviceFaultAddressType,
     DeviceType,
     ExternalMemoryHandleType,
     Filter,
@@ -105,6 +106,7 @@ from vk_mem.memory.resource_cache import ResourceCache
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
+from vk_mem.observe.faults import AddressOwner, FaultAddress, FaultReport, FaultVendorInfo
 from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.measure import Measurement, statistics
 from vk_mem.observe.serve import StatsServer, serve_stats
@@ -114,6 +116,7 @@ if _TYPE_CHECKING:
     from vk_mem import view
 
 __all__ = [
+    "AddressOwner",
     "Allocation",
     "AllocationCreateFlags",
     "AllocationCreateInfo",
@@ -137,6 +140,7 @@ __all__ = [
     "DefragmentationPolicy",
     "DefragmentationStatistics",
     "Device",
+    "DeviceFaultAddressType",
     "DeviceLostError",
     "DeviceMemoryEvent",
     "DeviceProperties",
@@ -147,6 +151,9 @@ __all__ = [
     "EmptyBlockRetention",
     "EvictionStatistics",
     "ExternalMemoryHandleType",
+    "FaultAddress",
+    "FaultReport",
+    "FaultVendorInfo",
     "FeatureNotPresentError",
     "Filter",
     "Format",

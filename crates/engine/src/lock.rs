@@ -69,6 +69,8 @@ ranks! {
     /// The order of `vkAllocateMemory` and `vkFreeMemory` events. Held during `vkFreeMemory`, possibly of a
     /// memory object whose mapping is locked.
     MemoryEventOrder,
+    /// The messenger that a device reports bindings of addresses to. Held while it is created and destroyed.
+    BindingMessenger,
     /// Use of a `VkDeviceMemory` while the driver maps it. Held only around driver calls.
     MemoryUse,
     /// The prefetch thread. Alone: it is joined without the lock, but may be in a driver call, for which the
@@ -174,6 +176,8 @@ ranks! {
     Listeners,
     /// Counts of `vk_mem.statistics`. Alone.
     WatchRows,
+    /// What is kept of resources to explain faults. Alone.
+    FaultRecords,
     /// Call sites. Alone.
     CallSites,
     /// One virtual block, or many as one. Alone.
@@ -226,6 +230,10 @@ ranks! {
     SimulatedCalls,
     /// Violations of Vulkan's rules that a simulated device has found, anywhere.
     SimulatedViolations,
+    /// Faults of a simulated device. Alone.
+    SimulatedFaults,
+    /// The bindings of a device's addresses. Before no other: the driver may call back from anywhere.
+    AddressBindings,
     /// Messages of the validation layer. Last: the driver may call back from anywhere.
     ValidationMessages,
 }

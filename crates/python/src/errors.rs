@@ -104,7 +104,9 @@ fn exception(py: Python<'_>, error: &Error, item: Option<usize>) -> PyErr {
     match fill() {
         Ok(()) => {
             let item = item.map_or(String::new(), |item| format!("item {item}: "));
-            raise(py, name, &format!("{item}{error}"), Some(&arguments))
+            let hint =
+                if vk_result == Some(-4) { "; Allocator.explain_fault() tells more" } else { "" };
+            raise(py, name, &format!("{item}{error}{hint}"), Some(&arguments))
         }
         Err(error) => error,
     }

@@ -97,6 +97,7 @@ pub static DEFRAGMENTATION_STATISTICS: Name =
 pub static TRANSFER_STATISTICS: Name = Name::new("vk_mem.memory.transfers", "TransferStatistics");
 
 pub static EVICTION_STATISTICS: Name = Name::new("vk_mem.dump.evictions", "EvictionStatistics");
+pub static FAULT_REPORT: Name = Name::new("vk_mem.observe.faults", "_fault_report");
 pub static LEAKS: Name = Name::new("vk_mem.observe.leaks", "_leaks");
 pub static LOAD_DUMP: Name = Name::new("vk_mem.dump", "load_dump");
 
@@ -116,7 +117,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 46] = [
+static NAMES: [&Name; 47] = [
     &ALLOCATION_RECORD,
     &DEBUG,
     &DEBUG_OF_ENVIRONMENT,
@@ -149,6 +150,7 @@ static NAMES: [&Name; 46] = [
     &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
     &EVICTION_STATISTICS,
+    &FAULT_REPORT,
     &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,

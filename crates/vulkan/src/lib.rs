@@ -24,9 +24,11 @@ pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
 pub use device::vulkan_device::VulkanDevice;
 pub use device::wrap::{WrapOptions, WrappedTransferQueue};
+pub use driver::binding_log::BindingLog;
 pub use driver::chain::buffer_usage;
 pub use driver::contract::{DeviceHandles, Driver, HostSide};
 pub use driver::external::{ExternalMemory, ExternalSupport};
+pub use driver::faults::{AddressBinding, FaultAddress, FaultInfo, VendorFault};
 pub use driver::host_image_copy::{HostCopyPerformance, HostImageCopy, HostRegion};
 pub use driver::resource_handle::ResourceHandle;
 pub use driver::submission::{

@@ -15,6 +15,7 @@ from vk_mem.flags.format import Format
 from vk_mem.flags.memory import (
     AllocationCreateFlags,
     DefragmentationMoveOperation,
+    DeviceFaultAddressType,
     DeviceType,
     ExternalMemoryHandleType,
     MemoryHeapFlags,
@@ -41,6 +42,7 @@ __all__ = [
     "BufferCreateFlags",
     "BufferUsage",
     "DefragmentationMoveOperation",
+    "DeviceFaultAddressType",
     "DeviceType",
     "ExternalMemoryHandleType",
     "Filter",

@@ -80,6 +80,24 @@ class DeviceType(enum.IntEnum):
     CPU = 4
 
 
+class DeviceFaultAddressType(enum.IntEnum):
+    """What a device did at a faulting address: `VkDeviceFaultAddressTypeEXT`."""
+
+    NONE_EXT = 0
+    READ_INVALID_EXT = 1
+    """It read there, and must not have."""
+    WRITE_INVALID_EXT = 2
+    """It wrote there, and must not have."""
+    EXECUTE_INVALID_EXT = 3
+    """It executed code from there, and must not have."""
+    INSTRUCTION_POINTER_UNKNOWN_EXT = 4
+    """The instruction pointer at the time of the fault, which may have nothing to do with it."""
+    INSTRUCTION_POINTER_INVALID_EXT = 5
+    """The instruction pointer, which was invalid."""
+    INSTRUCTION_POINTER_FAULT_EXT = 6
+    """The instruction pointer of the code that caused the fault."""
+
+
 class DefragmentationMoveOperation(enum.IntEnum):
     """What becomes of a `DefragmentationMove`: `VmaDefragmentationMoveOperation`."""
 

@@ -22,6 +22,7 @@ _PREFIXES = {
     "BufferCreateFlags": "VK_BUFFER_CREATE_",
     "BufferUsage": "VK_BUFFER_USAGE_",
     "DefragmentationMoveOperation": "VMA_DEFRAGMENTATION_MOVE_OPERATION_",
+    "DeviceFaultAddressType": "VK_DEVICE_FAULT_ADDRESS_TYPE_",
     "DeviceType": "VK_PHYSICAL_DEVICE_TYPE_",
     "ExternalMemoryHandleType": "VK_EXTERNAL_MEMORY_HANDLE_TYPE_",
     "Format": "VK_FORMAT_",

@@ -69,11 +69,13 @@ pub enum Call {
     CopyImageToMemory,
     /// `vkTransitionImageLayout`
     TransitionImageLayout,
+    /// `vkGetDeviceFaultInfoEXT`
+    DeviceFaultInfo,
 }
 
 impl Call {
     /// All functions.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Allocate,
         Self::Free,
         Self::Map,
@@ -101,6 +103,7 @@ impl Call {
         Self::CopyMemoryToImage,
         Self::CopyImageToMemory,
         Self::TransitionImageLayout,
+        Self::DeviceFaultInfo,
     ];
 
     /// Returns the name of the Vulkan function.
@@ -133,6 +136,7 @@ impl Call {
             Self::CopyMemoryToImage => "vkCopyMemoryToImage",
             Self::CopyImageToMemory => "vkCopyImageToMemory",
             Self::TransitionImageLayout => "vkTransitionImageLayout",
+            Self::DeviceFaultInfo => "vkGetDeviceFaultInfoEXT",
         }
     }
 

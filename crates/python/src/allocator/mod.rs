@@ -6,6 +6,7 @@ mod corruption;
 pub mod create;
 mod defragment;
 mod dump;
+mod faults;
 mod flush;
 mod handlers;
 mod heap_margins;
@@ -49,6 +50,7 @@ use crate::interpreter::{detach, warn_unclosed};
 use crate::lifetime::close::{close, register};
 use crate::lifetime::create::{CommonOptions, CreatedResource, promised_host_access};
 use crate::lifetime::enter::enter_pool;
+use crate::lifetime::fault_records::FaultRecords;
 use crate::lifetime::losing::check_frames_in_use;
 use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
@@ -125,6 +127,8 @@ pub struct Allocator {
     evicts_over_budget: bool,
     /// What it does to find faults of the program.
     debug: DebugSettings,
+    /// Where resources are and were, if the device was opened with `fault_reports`.
+    fault_records: Option<Arc<FaultRecords>>,
 }
 
 /// Allocates from the engine; releases the GIL if the driver has to be called.
@@ -262,6 +266,22 @@ impl Drop for Allocator {
     }
 }
 
+/// Begins to keep what explains faults, if the device was opened with `fault_reports`.
+fn begin_fault_reports(
+    py: Python<'_>,
+    state: &Arc<AllocatorState>,
+) -> PyResult<Option<Arc<FaultRecords>>> {
+    let driver = &**state.device.driver;
+    if !driver.has_fault_reports() {
+        return Ok(None);
+    }
+    if let Err(error) = detach(py, || driver.begin_binding_reports()) {
+        close(py, state)?;
+        return Err(Error::from(error)).or_raise(py);
+    }
+    Ok(Some(FaultRecords::begin(state)))
+}
+
 fn common_options(keywords: &Keywords) -> CommonOptions {
     let dont_bind = keywords.create.flags.contains(AllocationCreateFlags::DONT_BIND);
     let host_access = promised_host_access(&keywords.create);
@@ -369,6 +389,7 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
+        let fault_records = begin_fault_reports(py, &state)?;
         let handlers = Handlers::default();
         if defragment_when_full {
             state.room_maker.get_or_init(|| handlers.rooms.clone());
@@ -383,6 +404,7 @@ impl Allocator {
             steps: Steps::new(auto, defragment_when_full),
             evicts_over_budget: evict_over_budget,
             debug,
+            fault_records,
         })
     }
 

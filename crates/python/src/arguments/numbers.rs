@@ -209,6 +209,7 @@ pub static SAMPLE_COUNT: FlagClass = FlagClass::new("SampleCount");
 pub static SHARING_MODE: FlagClass = FlagClass::new("SharingMode");
 pub static MEMORY_HEAP_FLAGS: FlagClass = FlagClass::new("MemoryHeapFlags");
 pub static MOVE_OPERATION: FlagClass = FlagClass::new("DefragmentationMoveOperation");
+pub static DEVICE_FAULT_ADDRESS_TYPE: FlagClass = FlagClass::new("DeviceFaultAddressType");
 pub static DEVICE_TYPE: FlagClass = FlagClass::new("DeviceType");
 
 /// Returns the name of the class of `vk_mem.flags` that a value is of, if any.

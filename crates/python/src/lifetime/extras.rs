@@ -7,13 +7,13 @@ use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::Mutex;
-use vkmem_vulkan::TrackedLayout;
+use vkmem_vulkan::{ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
 use super::losable::Losable;
 use super::ownership::{Alias, Extras, Resource, ResourceRef, Writers};
 use crate::observe::call_site::Origin;
-use crate::observe::event::{Observable, Traced};
+use crate::observe::event::{Observable, Placed, Traced};
 
 /// Maximum length of user data in a dump, in characters.
 const LONGEST: usize = 1000;
@@ -117,12 +117,25 @@ impl Observable for ResourceRef {
         self.allocation().size
     }
 
+    fn handle(&self) -> ResourceHandle {
+        (**self).handle()
+    }
+
     fn is_alias(&self) -> bool {
         self.alias().is_some()
     }
 }
 
 impl Traced for ResourceRef {
+    fn placed(&self) -> Placed {
+        Placed {
+            allocation: self.allocation(),
+            size: self.host_size,
+            usage: self.usage,
+            is_bound: !self.dont_bind,
+        }
+    }
+
     fn origin(&self) -> Option<Origin> {
         (**self).origin()
     }

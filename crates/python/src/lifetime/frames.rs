@@ -37,10 +37,10 @@ impl AllocatorState {
 
     fn put_aside(&self, resource: &Resource, viewed: Option<WeakResourceRef>) -> u64 {
         let (pending, origin) = (resource.pending_release(), resource.origin());
-        let (usage, size) = (resource.usage, pending.size);
+        let (usage, size, is_bound) = (resource.usage, pending.size, !resource.dont_bind);
         let mut waiting = self.waiting.lock();
         let (frame, is_viewed) = (waiting.frames, viewed.is_some());
-        let collected = Collected { frame, pending, usage, origin, viewed };
+        let collected = Collected { frame, pending, usage, is_bound, origin, viewed };
         if is_viewed {
             waiting.viewed.push(collected);
         } else {
@@ -85,6 +85,16 @@ impl AllocatorState {
             all.extend(moves.left().into_iter().map(|(id, _, usage, origin)| (id, usage, origin)));
         }
         all
+    }
+
+    /// Returns handle, allocation, usage, whether it was bound when it was created, and call site of each queued
+    /// resource.
+    pub fn waiting_places(&self) -> Vec<(ResourceHandle, AllocationId, u64, bool, Option<Origin>)> {
+        let waiting = self.waiting.lock();
+        let places = waiting
+            .all()
+            .map(|it| (it.pending.handle, it.pending.id, it.usage, it.is_bound, it.origin));
+        places.collect()
     }
 
     /// Returns the handles of all queued buffers and images.

@@ -15,6 +15,7 @@ pub(crate) mod enter;
 pub(crate) mod evictable;
 pub(crate) mod extras;
 pub(crate) mod face;
+pub(crate) mod fault_records;
 pub(crate) mod frames;
 pub(crate) mod host_buffer;
 pub(crate) mod live;

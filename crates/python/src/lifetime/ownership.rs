@@ -226,6 +226,8 @@ pub(super) struct Collected {
     pub(super) pending: PendingRelease,
     /// Usage, for dumps.
     pub(super) usage: u64,
+    /// Whether it was bound when it was created, so that it has an address.
+    pub(super) is_bound: bool,
     pub(super) origin: Option<Origin>,
     /// The resource, if a view of it was open when it was retired: the view keeps it alive.
     pub(super) viewed: Option<WeakResourceRef>,

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, PoolKey, Release};
+use vkmem_vulkan::ResourceHandle;
 
 use super::ownership::{AllocatorState, Binding, PendingRelease, Resource, WeakResourceRef};
 use crate::interpreter::detach;
@@ -61,6 +62,10 @@ impl Observable for PendingRelease {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn handle(&self) -> ResourceHandle {
+        self.handle
     }
 
     fn is_alias(&self) -> bool {

@@ -26,6 +26,9 @@ pub fn tell(allocator: &AllocatorState, moved: &[Moved]) {
         before: it.before.allocation.id,
         after: it.after.allocation.id,
         size: it.after.allocation.size,
+        handle_before: it.before.handle,
+        handle: it.after.handle,
+        place: it.after.allocation,
     };
     let moved: Vec<Relocated> = moved.iter().map(relocated).collect();
     allocator.events.tell(EventKind::Move, || Event::Move(&moved));

@@ -121,6 +121,11 @@ impl Device {
     /// each call that creates or destroys memory, buffers, images, command pools and fences. It is copied and
     /// kept; its functions may be called from any thread, and must not call Vulkan.
     ///
+    /// `fault_reports=True` keeps what `Allocator.explain_fault` needs to say what a faulting address belonged to:
+    /// each allocator then remembers what was freed lately, and `VK_EXT_device_address_binding_report` is enabled,
+    /// where the device has it, with which the driver reports what each address is bound to. That costs time and
+    /// host memory in each call that creates or destroys something.
+    ///
     /// Raises `InitializationError` if there is no loader, driver, device, queue or layer,
     /// `FeatureNotPresentError` if the device lacks a requested extension or feature, `InvalidArgumentError`
     /// if Vulkan has no such feature.
@@ -128,7 +133,8 @@ impl Device {
     #[pyo3(signature = (
         name = None, *, index = None, validation = false, api_version = None, extensions = None,
         without_extensions = None, features = None, queue_flags = None,
-        application_name = "vk-mem", get_instance_proc_addr = None, allocation_callbacks = None
+        application_name = "vk-mem", get_instance_proc_addr = None, allocation_callbacks = None,
+        fault_reports = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn open(
@@ -145,6 +151,7 @@ impl Device {
         application_name: &str,
         get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
         allocation_callbacks: Option<&Bound<'_, PyAny>>,
+        fault_reports: bool,
     ) -> PyResult<Self> {
         let selector = match (name, index) {
             (Some(_), Some(_)) => return Err(invalid(py, "either name or index, not both")),
@@ -164,6 +171,7 @@ impl Device {
             queue_flags: queue_flags
                 .map_or(Ok(0), |flags| of_class(flags, "queue_flags", &QUEUE_FLAGS))?,
             allocation_callbacks,
+            fault_reports,
         };
         let loader = loader_address(get_instance_proc_addr)?;
         // SAFETY: the caller guarantees the loader, as documented; it is kept alive below.
@@ -197,6 +205,10 @@ impl Device {
     /// used. For any other loader, `get_instance_proc_addr` is its function, or the address of that: it and
     /// what it returns have to stay valid while the device is used. `allocation_callbacks` is as in `open`.
     ///
+    /// `Allocator.explain_fault` needs `VK_EXT_device_fault` in `extensions`. `fault_reports` is as in `open`: while
+    /// an allocator of the device is open, bindings of addresses are noted if `extensions` has
+    /// `VK_EXT_device_address_binding_report` and `VK_EXT_debug_utils`.
+    ///
     /// Raises `InitializationError` if a function is missing that the version or an extension guarantees,
     /// `InvalidArgumentError` for a `transfer_queue` without its family, of a family that the device lacks or
     /// that cannot copy, without `queue`, or that is `queue`.
@@ -206,7 +218,7 @@ impl Device {
         queue = None, queue_family_index = 0, queue_lock = None, transfer_queue = None,
         transfer_queue_family_index = None, transfer_queue_lock = None, buffer_device_address = false,
         amd_device_coherent = false, binding = None, get_instance_proc_addr = None,
-        allocation_callbacks = None
+        allocation_callbacks = None, fault_reports = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn wrap(
@@ -228,6 +240,7 @@ impl Device {
         binding: Option<&Bound<'_, PyAny>>,
         get_instance_proc_addr: Option<&Bound<'_, PyAny>>,
         allocation_callbacks: Option<&Bound<'_, PyAny>>,
+        fault_reports: bool,
     ) -> PyResult<Self> {
         if binding.is_some() && get_instance_proc_addr.is_some() {
             let why = "binding= and get_instance_proc_addr= both name a loader: give one of them";
@@ -286,6 +299,7 @@ impl Device {
             buffer_device_address,
             amd_device_coherent,
             allocation_callbacks,
+            fault_reports,
         };
         // SAFETY: the caller guarantees the handles, as documented.
         let device = detach(py, || unsafe { VulkanDevice::wrap(options) }).or_raise(py)?;

@@ -16,6 +16,7 @@ pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod simulated;
 mod simulated_commands;
+mod simulated_faults;
 pub(crate) mod statistics;
 pub(crate) mod violation;
 pub(crate) mod virtual_block;

@@ -34,7 +34,7 @@ const MOST_HEAPS: usize = 16;
 /// `profile` is one of `profile_names()`, "nvidia-h200" by default:
 ///
 /// - "nvidia-h200": 140 GiB on the device, 94 GiB on the host; the only one with `VK_EXT_memory_budget`,
-///   `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses; Vulkan 1.4,
+///   `VK_EXT_device_fault`, `VK_EXT_memory_priority`, `VK_EXT_pageable_device_local_memory` and device addresses; Vulkan 1.4,
 ///   the others 1.3;
 /// - "lavapipe": 2 GiB, one type for all; Mesa's CPU driver;
 /// - "discrete-8gib": 8 GiB on the device, 16 GiB on the host, at most 4096 memory objects;
@@ -57,7 +57,8 @@ const MOST_HEAPS: usize = 16;
 ///
 /// `queue_flags` (`QueueFlags`) are what the queue of the device can do; everything without them. With 0 the device
 /// has no queue, as one that was wrapped without. `queue_lock` is a context manager that is entered around each
-/// submission of this library, as that of `Device.wrap`.
+/// submission of this library, as that of `Device.wrap`. `fault_reports` is as in `Device.open`, on a device that has what it
+/// needs.
 ///
 /// With `poison_unmapped`, memory reads as bytes of 0xDD through the address of a mapping that has ended, and what is
 /// written there is lost; the address stays valid. The next mapping shows the bytes again. Freed memory goes on to
@@ -159,7 +160,8 @@ impl SimulatedDevice {
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
         max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None,
-        queue_flags = None, queue_lock = None, poison_unmapped = false, watch_unbound = false
+        queue_flags = None, queue_lock = None, poison_unmapped = false, watch_unbound = false,
+        fault_reports = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -177,6 +179,7 @@ impl SimulatedDevice {
         queue_lock: Option<&Bound<'_, PyAny>>,
         poison_unmapped: bool,
         watch_unbound: bool,
+        fault_reports: bool,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -240,6 +243,7 @@ impl SimulatedDevice {
             driver.set_queue_flags(vk::QueueFlags::from_raw(flags));
         }
         let lock = queue_lock.map(OwnersLock::new).transpose()?;
+        let driver = driver.with_fault_reports(fault_reports);
         let driver = driver.with_queue_lock(lock.clone().map(|lock| lock as Arc<dyn QueueLock>));
         driver.device().set_poison_unmapped(poison_unmapped);
         driver.set_watch_unbound(watch_unbound);

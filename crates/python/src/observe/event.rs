@@ -1,7 +1,8 @@
 //! Events of an allocator, as listeners receive them.
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Error, PoolId};
+use vkmem_engine::{Allocation, AllocationId, Error, PoolId};
+use vkmem_vulkan::ResourceHandle;
 
 use super::call_site::Origin;
 
@@ -13,12 +14,31 @@ pub trait Observable {
     /// Returns the size of its memory, in bytes.
     fn size(&self) -> u64;
 
+    /// Returns the buffer or image.
+    fn handle(&self) -> ResourceHandle;
+
     /// Returns whether it lies in the memory of another resource, so that it allocated none.
     fn is_alias(&self) -> bool;
 }
 
+/// A new resource and its place.
+#[derive(Clone, Copy)]
+pub struct Placed {
+    /// Its memory; for an alias, its place in the memory of the other resource.
+    pub allocation: Allocation,
+    /// Size of the buffer, or of the memory of anything else, in bytes.
+    pub size: u64,
+    /// `VkBufferUsageFlags2` or `VkImageUsageFlags`; 0 for memory only.
+    pub usage: u64,
+    /// Whether it is bound to that memory; not if it was created with `DONT_BIND`.
+    pub is_bound: bool,
+}
+
 /// A resource that stores where it was created.
 pub trait Traced: Observable {
+    /// Returns its place.
+    fn placed(&self) -> Placed;
+
     /// Sets the call site; the first one stays.
     fn set_origin(&self, origin: Origin);
 
@@ -79,6 +99,12 @@ pub struct Relocated {
     pub after: AllocationId,
     /// Size in bytes.
     pub size: u64,
+    /// The buffer or image that it was.
+    pub handle_before: ResourceHandle,
+    /// The buffer or image that it is.
+    pub handle: ResourceHandle,
+    /// Its new place.
+    pub place: Allocation,
 }
 
 /// A change of an allocator. All but `Create` may come on a thread that does not hold the GIL.

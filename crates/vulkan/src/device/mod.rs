@@ -5,6 +5,7 @@ pub(crate) mod callbacks;
 mod command_slots;
 mod external;
 mod external_functions;
+mod faults;
 mod fd_kind;
 mod host_image_copy;
 mod host_images;

@@ -11,9 +11,10 @@ use crate::device::logical::LogicalDevice;
 use crate::device::vulkan_device::{Parts, TransferQueueParts, VulkanDevice};
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
-    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, MEMORY_PRIORITY,
-    PAGEABLE_DEVICE_LOCAL_MEMORY, Request, TIMELINE_SEMAPHORE, choose_for_device,
-    features_to_query, has, is_left_out, is_there, known_to_layer,
+    ADDRESS_BINDING_REPORT, BUFFER_DEVICE_ADDRESS, DEBUG_UTILS, DEVICE_COHERENT_MEMORY,
+    DEVICE_FAULT_FEATURE, HOST_IMAGE_COPY, MEMORY_PRIORITY, PAGEABLE_DEVICE_LOCAL_MEMORY,
+    REPORT_ADDRESS_BINDING, Request, TIMELINE_SEMAPHORE, choose_for_device, features_to_query, has,
+    is_left_out, is_there, known_to_layer,
 };
 use crate::instance::features::{FeatureBit, FeatureChain, NoPlace, place_of};
 use crate::instance::info::{
@@ -70,6 +71,9 @@ pub struct OpenOptions {
     pub queue_flags: u32,
     /// Host memory callbacks for objects of the device.
     pub allocation_callbacks: Option<AllocationCallbacks>,
+    /// Whether to keep what is needed to explain faults: which objects addresses are bound to
+    /// (`VK_EXT_device_address_binding_report`, where the device has it), and what was freed.
+    pub fault_reports: bool,
 }
 
 impl Default for OpenOptions {
@@ -84,6 +88,7 @@ impl Default for OpenOptions {
             features: Vec::new(),
             queue_flags: 0,
             allocation_callbacks: None,
+            fault_reports: false,
         }
     }
 }
@@ -103,6 +108,7 @@ fn enumerate_all() -> Result<Vec<PhysicalDeviceSummary>, OpenError> {
         extensions: &[],
         without: &[],
         validation: false,
+        fault_reports: false,
     };
     let instance = Instance::create(Loader::system()?, &options)?;
     let devices = instance.physical_devices()?;
@@ -156,6 +162,7 @@ impl VulkanDevice {
                 extensions: &wanted,
                 without,
                 validation: options.validation,
+                fault_reports: options.fault_reports,
             },
         )?;
         let (physical_device, summary) = select(&instance, &options.selector)?;
@@ -169,7 +176,12 @@ impl VulkanDevice {
         // SAFETY: the physical device belongs to this instance.
         let families = unsafe { queue_families(&instance, physical_device) };
         let transfer_family = dedicated_transfer_family(&families, queue_family_index);
-        let present = known_to_layer(summary.extensions, instance.layer_version, &wanted);
+        let mut present = known_to_layer(summary.extensions, instance.layer_version, &wanted);
+        // Reports of bindings cost something even if nobody listens.
+        let reports = options.fault_reports
+            || has(&wanted, ADDRESS_BINDING_REPORT)
+            || has(&options.features, REPORT_ADDRESS_BINDING);
+        present.retain(|name| reports || name != ADDRESS_BINDING_REPORT);
         let mut lacks = Vec::new();
         for name in &wanted {
             if !has(&instance.extensions, name) && !is_there(name, &present, info.api_version) {
@@ -178,8 +190,9 @@ impl VulkanDevice {
             }
         }
         let mut asked = Features::default();
-        for name in features_to_query(&present, info.api_version) {
-            if let Ok((place, _)) = place_of(name, info.api_version, &present, &wanted) {
+        for (name, extension) in features_to_query(&present, info.api_version) {
+            let preferred: Vec<_> = wanted.iter().cloned().chain([extension.to_owned()]).collect();
+            if let Ok((place, _)) = place_of(name, info.api_version, &present, &preferred) {
                 asked.add(name, place);
             }
         }
@@ -271,6 +284,9 @@ impl VulkanDevice {
         capabilities.amd_device_coherent &= is_on(DEVICE_COHERENT_MEMORY);
         capabilities.memory_priority &= is_on(MEMORY_PRIORITY);
         capabilities.pageable &= is_on(PAGEABLE_DEVICE_LOCAL_MEMORY);
+        capabilities.device_fault &= is_on(DEVICE_FAULT_FEATURE);
+        capabilities.address_binding_report &=
+            is_on(REPORT_ADDRESS_BINDING) && has(&instance.extensions, DEBUG_UTILS);
         capabilities.leave_out(|name| is_left_out(name, without));
         let parts = Parts {
             instance,
@@ -284,6 +300,7 @@ impl VulkanDevice {
             queue_family_index,
             queue_lock: None,
             transfer_queue,
+            fault_reports: options.fault_reports,
         };
         // SAFETY: all parts were created above and belong together.
         unsafe { Self::assemble(parts) }

@@ -8,10 +8,12 @@ use vkmem_engine::{CallError, DeviceError, MemoryHandle, MemoryRequirements};
 use crate::device::logical::{check, memory};
 use crate::device::transfer_commands::Recorder;
 use crate::device::vulkan_device::VulkanDevice;
+use crate::driver::binding_log::BindingLog;
 use crate::driver::chain::has_explicit_drm_modifier;
 use crate::driver::contract::{DeviceHandles, Driver};
 use crate::driver::disjoint::{aspect, combined_requirements, plane_count};
 use crate::driver::external::ExternalMemory;
+use crate::driver::faults::FaultInfo;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::resource_handle::ResourceHandle;
@@ -75,6 +77,28 @@ impl Driver for VulkanDevice {
 
     fn host_image_copy(&self) -> Option<&dyn HostImageCopy> {
         self.host_images.as_ref().map(|_| self as &dyn HostImageCopy)
+    }
+
+    fn is_lost(&self) -> Result<bool, CallError> {
+        self.faults.is_lost(&self.logical)
+    }
+
+    unsafe fn fault_info(&self) -> Result<Option<FaultInfo>, CallError> {
+        // SAFETY: the caller guarantees a lost device.
+        unsafe { self.faults.info(&self.logical) }
+    }
+
+    fn has_fault_reports(&self) -> bool {
+        self.faults.are_kept
+    }
+
+    fn begin_binding_reports(&self) -> Result<(), CallError> {
+        // SAFETY: the instance is live; `release_submissions` or the drop of the device end them.
+        unsafe { self.faults.begin(self.instance.handle) }
+    }
+
+    fn binding_log(&self) -> Option<&BindingLog> {
+        self.faults.log()
     }
 
     fn validation_messages(&self) -> Vec<String> {
@@ -374,7 +398,7 @@ impl Driver for VulkanDevice {
     unsafe fn submit(&self, commands: &[TransferCommand]) -> Result<Submission, CallError> {
         // SAFETY: the caller guarantees valid resources, and that the owner of a wrapped queue does not
         // use it meanwhile.
-        unsafe { self.submissions.submit(&self.logical, commands) }
+        self.faults.watch(unsafe { self.submissions.submit(&self.logical, commands) })
     }
 
     unsafe fn record(
@@ -404,19 +428,25 @@ impl Driver for VulkanDevice {
         };
         // SAFETY: the caller guarantees valid resources, and that the owners of wrapped queues do not use them
         // meanwhile.
-        unsafe { self.submissions.submit_to_second(&self.logical, second, commands, exclusive) }
+        let submitted = unsafe {
+            self.submissions.submit_to_second(&self.logical, second, commands, exclusive)
+        };
+        self.faults.watch(submitted)
     }
 
     fn wait(&self, submission: Submission, timeout_ns: u64) -> Result<bool, CallError> {
-        self.submissions.wait(&self.logical, submission, timeout_ns)
+        self.faults.watch(self.submissions.wait(&self.logical, submission, timeout_ns))
     }
 
     fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
-        self.submissions.is_done(&self.logical, submission)
+        self.faults.watch(self.submissions.is_done(&self.logical, submission))
     }
 
     unsafe fn release_submissions(&self) {
-        // SAFETY: the caller guarantees a live device.
-        unsafe { self.submissions.release(&self.logical) };
+        // SAFETY: the caller guarantees a live device, and so a live instance.
+        unsafe {
+            self.submissions.release(&self.logical);
+            self.faults.end(self.instance.handle);
+        }
     }
 }

@@ -12,6 +12,7 @@ use vkmem_engine::{
 };
 
 use crate::device::external_functions::{ExternalFunctions, ImportChain};
+use crate::device::faults::{BindingReports, Faults};
 use crate::device::host_images::HostImages;
 use crate::device::logical::{LogicalDevice, check, device_function, memory};
 use crate::device::memory_locks::MemoryLocks;
@@ -25,9 +26,11 @@ use crate::instance::budget::read_budget;
 use crate::instance::capabilities::{
     Capabilities, PAGEABLE, device_address_provider, provider, timeline_provider,
 };
+use crate::instance::extensions::DEVICE_FAULT;
 use crate::instance::functions::{
-    Bind2Functions, DeviceAddressFunctions, Maintenance4Functions, PageableFunctions, Provider,
-    Requirements2Functions, SemaphoreFunctions, TimelineFunctions, TimelineWaits,
+    Bind2Functions, DeviceAddressFunctions, FaultFunctions, Maintenance4Functions,
+    PageableFunctions, Provider, Requirements2Functions, SemaphoreFunctions, TimelineFunctions,
+    TimelineWaits,
 };
 use crate::instance::info::queue_abilities;
 use crate::instance::open_error::OpenError;
@@ -64,6 +67,8 @@ pub struct VulkanDevice {
     pub(crate) second_queue: Option<SecondQueue>,
     /// What the queue can do, and the granularity of its copies of images; nothing without a queue.
     pub(crate) queue_abilities: (vk::QueueFlags, vk::Extent3D),
+    /// Why the device was lost.
+    pub(crate) faults: Faults,
     pub(crate) memory_locks: MemoryLocks,
     pub(crate) disjoint: DisjointImages,
     // In this order: the device is dropped before its instance.
@@ -86,6 +91,8 @@ pub(crate) struct Parts {
     /// The lock of the other code that submits to the queue of a wrapped device.
     pub(crate) queue_lock: Option<Arc<dyn QueueLock>>,
     pub(crate) transfer_queue: Option<TransferQueueParts>,
+    /// Whether what is needed to explain faults is kept.
+    pub(crate) fault_reports: bool,
 }
 
 /// A second queue that `open` and `wrap` prepare.
@@ -134,6 +141,16 @@ impl VulkanDevice {
         if capabilities.pageable {
             // SAFETY: `find` returns the function of the name.
             pageable = Some(unsafe { PageableFunctions::load(provider(PAGEABLE), &find) }?);
+        }
+        let mut faults = Faults::new(parts.fault_reports);
+        if capabilities.device_fault {
+            let provider = Provider::extension(DEVICE_FAULT);
+            // SAFETY: `find` returns the function of the name.
+            faults.functions = Some(unsafe { FaultFunctions::load(provider, &find) }?);
+        }
+        if capabilities.address_binding_report && parts.fault_reports {
+            // SAFETY: the caller guarantees a valid instance, which has the extension.
+            faults.bindings = Some(BindingReports::new(unsafe { instance.debug_utils() }?));
         }
         let mut timeline = None;
         if capabilities.timeline_semaphore {
@@ -199,6 +216,7 @@ impl VulkanDevice {
             ),
             second_queue,
             queue_abilities,
+            faults,
             memory_locks: MemoryLocks::default(),
             disjoint: DisjointImages::default(),
             logical,
@@ -244,8 +262,11 @@ impl Drop for VulkanDevice {
     fn drop(&mut self) {
         // A wrapped device may be gone by now.
         if self.logical.owned {
-            // SAFETY: the device is live until its field is dropped, after this.
-            unsafe { self.submissions.release(&self.logical) };
+            // SAFETY: the device and the instance are live until their fields are dropped, after this.
+            unsafe {
+                self.submissions.release(&self.logical);
+                self.faults.end(self.instance.handle);
+            }
         }
     }
 }
@@ -319,7 +340,8 @@ impl DeviceMemory for VulkanDevice {
                 self.logical.callbacks(),
                 &mut memory,
             )
-        })?;
+        })
+        .inspect_err(|error| self.faults.note(*error))?;
         import.taken();
         Ok(MemoryHandle(memory.as_raw()))
     }

@@ -10,7 +10,8 @@ use crate::device::vulkan_device::{Parts, TransferQueueParts, VulkanDevice};
 use crate::driver::submission::QueueLock;
 use crate::instance::capabilities::Capabilities;
 use crate::instance::extensions::{
-    BUFFER_DEVICE_ADDRESS, DEVICE_COHERENT_MEMORY, HOST_IMAGE_COPY, TIMELINE_SEMAPHORE,
+    BUFFER_DEVICE_ADDRESS, DEBUG_UTILS, DEVICE_COHERENT_MEMORY, DEVICE_FAULT_FEATURE,
+    HOST_IMAGE_COPY, REPORT_ADDRESS_BINDING, TIMELINE_SEMAPHORE, has,
 };
 use crate::instance::info::{all_flags, queue_families, summarise};
 use crate::instance::loader::Loader;
@@ -51,6 +52,9 @@ pub struct WrapOptions {
     pub amd_device_coherent: bool,
     /// Host memory callbacks for objects of the device.
     pub allocation_callbacks: Option<AllocationCallbacks>,
+    /// Whether to keep what is needed to explain faults, as in [`OpenOptions`](crate::OpenOptions). Bindings of
+    /// addresses are noted if `VK_EXT_device_address_binding_report` and `VK_EXT_debug_utils` are in the list.
+    pub fault_reports: bool,
 }
 
 /// The second queue of a caller's device.
@@ -145,18 +149,21 @@ impl VulkanDevice {
             let device = vk::Device::from_raw(options.device);
             LogicalDevice::load(&instance, device, false, options.allocation_callbacks)
         }?;
-        let capabilities = Capabilities::new(
+        let mut capabilities = Capabilities::new(
             info.api_version,
             &options.extensions,
             options.buffer_device_address,
             options.amd_device_coherent,
         );
+        capabilities.address_binding_report &= has(&options.extensions, DEBUG_UTILS);
         let mut features = Vec::new();
         for (is_on, name) in [
             (capabilities.device_address, BUFFER_DEVICE_ADDRESS),
             (capabilities.timeline_semaphore, TIMELINE_SEMAPHORE),
             (capabilities.amd_device_coherent, DEVICE_COHERENT_MEMORY),
             (capabilities.host_image_copy, HOST_IMAGE_COPY),
+            (capabilities.device_fault, DEVICE_FAULT_FEATURE),
+            (capabilities.address_binding_report, REPORT_ADDRESS_BINDING),
         ] {
             if is_on {
                 features.push(name.to_owned());
@@ -174,6 +181,7 @@ impl VulkanDevice {
             queue_family_index: options.queue_family_index,
             queue_lock: options.queue_lock,
             transfer_queue,
+            fault_reports: options.fault_reports,
         };
         // SAFETY: the caller guarantees that all parts are valid and belong together.
         unsafe { Self::assemble(parts) }

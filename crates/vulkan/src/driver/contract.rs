@@ -11,7 +11,9 @@ use vkmem_engine::{
     CallError, DeviceError, DeviceMemory, MemoryHandle, MemoryRange, MemoryRequirements,
 };
 
+use crate::driver::binding_log::BindingLog;
 use crate::driver::external::ExternalMemory;
+use crate::driver::faults::FaultInfo;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
 use crate::driver::resource_handle::ResourceHandle;
@@ -104,6 +106,48 @@ pub trait Driver: DeviceMemory {
     /// Returns the messages of the validation layer so far (`Device.open(validation=True)`).
     fn validation_messages(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Returns whether the device is lost: a call said so, or the driver does when asked. A driver may lose a
+    /// device and tell that only to the program, in a later call.
+    ///
+    /// # Errors
+    /// A driver call failed for another reason.
+    fn is_lost(&self) -> Result<bool, CallError> {
+        Ok(false)
+    }
+
+    /// Returns what the device tells about the faults that it was lost by (`vkGetDeviceFaultInfoEXT`); `None`
+    /// without the feature `deviceFault`.
+    ///
+    /// # Errors
+    /// The driver call failed.
+    ///
+    /// # Safety
+    /// The device is lost.
+    unsafe fn fault_info(&self) -> Result<Option<FaultInfo>, CallError> {
+        Ok(None)
+    }
+
+    /// Returns whether what is needed to explain faults is to be kept, as the device was opened or wrapped
+    /// with `fault_reports`.
+    fn has_fault_reports(&self) -> bool {
+        false
+    }
+
+    /// Begins to note in the [`binding_log`](Self::binding_log) what addresses are bound to, unless that has begun.
+    /// Ends with the device, or with [`release_submissions`](Self::release_submissions).
+    ///
+    /// # Errors
+    /// The driver call failed; nothing is noted.
+    fn begin_binding_reports(&self) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    /// Returns which objects addresses are and were bound to; `None` without `fault_reports`, or without the
+    /// feature `reportAddressBinding`.
+    fn binding_log(&self) -> Option<&BindingLog> {
+        None
     }
 
     /// Returns the smallest range that contains all unflushed host writes to a place, in bytes from the
@@ -399,8 +443,8 @@ pub trait Driver: DeviceMemory {
         Ok(())
     }
 
-    /// Waits for all submissions, and destroys their command pools, fences and semaphores. A later
-    /// submission creates them again.
+    /// Waits for all submissions, and destroys their command pools, fences and semaphores, and the messenger of
+    /// [`begin_binding_reports`](Self::begin_binding_reports). A later call creates them again.
     ///
     /// On a wrapped device only this call destroys them: at any other time the owner may have destroyed the
     /// device. Objects that another thread uses meanwhile, to submit or to wait, are kept.

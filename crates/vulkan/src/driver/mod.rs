@@ -1,9 +1,11 @@
 //! The contract between an allocator and a device, and the reading of Vulkan's structures.
 
+pub(crate) mod binding_log;
 pub(crate) mod chain;
 pub(crate) mod contract;
 pub mod disjoint;
 pub mod external;
+pub(crate) mod faults;
 pub mod format;
 pub(crate) mod host_image_copy;
 pub mod image_format;

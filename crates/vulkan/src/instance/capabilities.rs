@@ -2,6 +2,7 @@
 
 use ash::vk;
 
+use crate::instance::extensions::{ADDRESS_BINDING_REPORT, DEVICE_FAULT};
 use crate::instance::functions::Provider;
 
 /// The optional functions and structures that a device supports.
@@ -20,6 +21,10 @@ pub(crate) struct Capabilities {
     pub(crate) timeline_semaphore: bool,
     pub(crate) amd_device_coherent: bool,
     pub(crate) host_image_copy: bool,
+    /// `vkGetDeviceFaultInfoEXT`
+    pub(crate) device_fault: bool,
+    /// Reports of bindings to a messenger; needs `VK_EXT_debug_utils`.
+    pub(crate) address_binding_report: bool,
 }
 
 const REQUIREMENTS2: &str = "VK_KHR_get_memory_requirements2";
@@ -31,7 +36,7 @@ const MAINTENANCE4: &str = "VK_KHR_maintenance4";
 
 impl Capabilities {
     /// Derives the capabilities. The two features may be enabled with or without an extension in the
-    /// list. Timeline semaphores and host image copies are only known to be enabled if their extension is in
+    /// list. Timeline semaphores, host image copies and what explains faults are only known to be enabled if their extension is in
     /// the list: nothing says so of the features of Vulkan 1.2 and 1.4.
     pub(crate) fn new(
         api_version: u32,
@@ -65,6 +70,8 @@ impl Capabilities {
             timeline_semaphore: has("VK_KHR_timeline_semaphore"),
             amd_device_coherent: amd_device_coherent || has("VK_AMD_device_coherent_memory"),
             host_image_copy: has(HOST_IMAGES),
+            device_fault: has(DEVICE_FAULT),
+            address_binding_report: has(ADDRESS_BINDING_REPORT),
         }
     }
 

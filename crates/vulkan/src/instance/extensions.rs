@@ -24,6 +24,15 @@ pub(crate) const PAGEABLE_DEVICE_LOCAL_MEMORY: &str = "pageableDeviceLocalMemory
 /// Feature of `VK_AMD_device_coherent_memory`.
 pub(crate) const DEVICE_COHERENT_MEMORY: &str = "deviceCoherentMemory";
 
+/// Feature of `VK_EXT_device_fault`.
+pub(crate) const DEVICE_FAULT_FEATURE: &str = "deviceFault";
+/// `VK_EXT_device_fault`
+pub(crate) const DEVICE_FAULT: &str = "VK_EXT_device_fault";
+/// Feature of `VK_EXT_device_address_binding_report`.
+pub(crate) const REPORT_ADDRESS_BINDING: &str = "reportAddressBinding";
+/// `VK_EXT_device_address_binding_report`
+pub(crate) const ADDRESS_BINDING_REPORT: &str = "VK_EXT_device_address_binding_report";
+
 /// Feature of `VK_EXT_host_image_copy`.
 pub(crate) const HOST_IMAGE_COPY: &str = "hostImageCopy";
 
@@ -102,6 +111,18 @@ const DEVICE: &[Optional] = &[
     // Before 1.3 it requires VK_KHR_copy_commands2 and VK_KHR_format_feature_flags2.
     Optional::new("VK_EXT_host_image_copy", API_VERSION_1_4, &[PROPERTIES2])
         .feature(HOST_IMAGE_COPY, vk::API_VERSION_1_3),
+    Optional::new(DEVICE_FAULT, NEVER, &[PROPERTIES2])
+        .feature(DEVICE_FAULT_FEATURE, vk::API_VERSION_1_0),
+    // Its instance extension is enabled only where faults are to be reported.
+    Optional::new(ADDRESS_BINDING_REPORT, NEVER, &[PROPERTIES2, DEBUG_UTILS])
+        .feature(REPORT_ADDRESS_BINDING, vk::API_VERSION_1_0),
+];
+
+/// Optional extensions that are not enabled beside another one that the caller wants, with features of the same
+/// names: Vulkan forbids both, or only one of the features would be enabled.
+const REPLACED: [(&str, &str); 2] = [
+    ("VK_KHR_buffer_device_address", "VK_EXT_buffer_device_address"),
+    (DEVICE_FAULT, "VK_KHR_device_fault"),
 ];
 
 /// Returns whether the caller excludes an extension, or one that it requires.
@@ -147,7 +168,9 @@ pub(crate) fn choose_for_instance(
 
 /// Extensions used here that are newer than the validation layers that some systems ship, and a version of the
 /// layer that knows each.
-const YOUNG: [(&str, u32); 2] = [
+const YOUNG: [(&str, u32); 4] = [
+    (DEVICE_FAULT, vk::make_api_version(0, 1, 3, 236)),
+    (ADDRESS_BINDING_REPORT, vk::make_api_version(0, 1, 3, 236)),
     ("VK_KHR_maintenance5", vk::make_api_version(0, 1, 3, 274)),
     ("VK_EXT_host_image_copy", vk::make_api_version(0, 1, 3, 274)),
 ];
@@ -165,15 +188,19 @@ pub(crate) fn known_to_layer(
     present
 }
 
-/// Returns the features that a device of this version may be queried for.
-pub(crate) fn features_to_query(present: &[String], api_version: u32) -> Vec<&'static str> {
+/// Returns the features that a device of this version may be queried for, each with its extension: another one
+/// may have a feature of that name.
+pub(crate) fn features_to_query(
+    present: &[String],
+    api_version: u32,
+) -> Vec<(&'static str, &'static str)> {
     DEVICE
         .iter()
         .filter(|optional| {
             optional.core <= api_version
                 || (optional.least <= api_version && has(present, optional.name))
         })
-        .filter_map(|optional| optional.feature)
+        .filter_map(|optional| Some((optional.feature?, optional.name)))
         .collect()
 }
 
@@ -208,9 +235,8 @@ pub(crate) fn choose_for_device(
     }
     let mut features = Vec::new();
     for optional in DEVICE {
-        // Vulkan forbids enabling both on one device.
-        let is_replaced = optional.name == "VK_KHR_buffer_device_address"
-            && has(request.wanted, "VK_EXT_buffer_device_address");
+        let is_replaced =
+            REPLACED.iter().any(|(name, by)| optional.name == *name && has(request.wanted, by));
         if is_replaced
             || is_left_out(optional.name, request.without)
             || optional.feature.is_some_and(|feature| !is_supported(feature))
@@ -325,6 +351,38 @@ mod tests {
         let supported = [BUFFER_DEVICE_ADDRESS];
         let found = choose(&present, request, vk::API_VERSION_1_1, &instance, &supported);
         assert_eq!(found, (wanted.to_vec(), vec![]));
+    }
+
+    #[test]
+    fn reports_of_bindings_need_an_instance_with_messengers() {
+        let present = names(&[DEVICE_FAULT, ADDRESS_BINDING_REPORT]);
+        let supported = [DEVICE_FAULT_FEATURE, REPORT_ADDRESS_BINDING];
+        let choose = |wanted: &[String], instance: &[String], supported: &[&str]| {
+            let request = Request { wanted, ..Request::default() };
+            choose(&present, request, vk::API_VERSION_1_1, instance, supported)
+        };
+        let without = choose(&[], &[], &supported);
+        assert_eq!(without, (names(&[DEVICE_FAULT]), vec![DEVICE_FAULT_FEATURE]));
+        let both = choose(&[], &names(&[DEBUG_UTILS]), &supported);
+        assert_eq!(both, (present.clone(), supported.to_vec()));
+        assert_eq!(choose(&[], &names(&[DEBUG_UTILS]), &[]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn one_kind_of_device_faults_is_enabled() {
+        let present = names(&["VK_KHR_device_fault", DEVICE_FAULT]);
+        let request = Request { wanted: &present[..1], ..Request::default() };
+        let instance = names(&[PROPERTIES2]);
+        let supported = [DEVICE_FAULT_FEATURE];
+        let found = choose(&present, request, vk::API_VERSION_1_1, &instance, &supported);
+        assert_eq!(found, (present[..1].to_vec(), vec![]));
+        // Of two structures with the feature, that of the extension is queried.
+        assert_eq!(
+            features_to_query(&present, vk::API_VERSION_1_1)
+                .iter()
+                .find(|(feature, _)| *feature == DEVICE_FAULT_FEATURE),
+            Some(&(DEVICE_FAULT_FEATURE, DEVICE_FAULT))
+        );
     }
 
     #[test]

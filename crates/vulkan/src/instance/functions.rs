@@ -168,6 +168,13 @@ function_table! {
 }
 
 function_table! {
+    /// `VK_EXT_device_fault`.
+    FaultFunctions {
+        get_device_fault_info: PFN_vkGetDeviceFaultInfoEXT = "GetDeviceFaultInfoEXT",
+    }
+}
+
+function_table! {
     /// Functions of a device, core 1.0.
     DeviceFunctions {
         destroy_device: PFN_vkDestroyDevice = "DestroyDevice",

@@ -22,6 +22,7 @@ use crate::instance::validation::{LAYER, Messenger, ValidationLog};
 pub(crate) struct Instance {
     pub(crate) handle: vk::Instance,
     pub(crate) functions: InstanceFunctions,
+    loader: Loader,
     /// The newest version that its devices may use.
     pub(crate) api_version: u32,
     /// Enabled extensions; for a wrapped instance, also those of the device.
@@ -50,6 +51,8 @@ pub(crate) struct InstanceOptions<'a> {
     /// Optional extensions that are not to be enabled.
     pub(crate) without: &'a [String],
     pub(crate) validation: bool,
+    /// Whether to enable what reports of faults need, where it is present.
+    pub(crate) fault_reports: bool,
 }
 
 impl Instance {
@@ -85,7 +88,10 @@ impl Instance {
             enable(PORTABILITY_ENUMERATION);
             flags |= vk::InstanceCreateFlags::ENUMERATE_PORTABILITY_KHR;
         }
-        if options.validation {
+        let reports = options.fault_reports
+            && extensions::has(&present, DEBUG_UTILS)
+            && !extensions::has(options.without, DEBUG_UTILS);
+        if options.validation || reports {
             enable(DEBUG_UTILS);
         }
         let c_extensions = c_names(&enabled);
@@ -126,10 +132,8 @@ impl Instance {
         instance.layer_version = layer_version;
         instance.present = present;
         if let Some(log) = &instance.validation {
-            let provider = Provider::extension(DEBUG_UTILS);
-            // SAFETY: the instance is live, and `find` returns the function of the name.
-            let functions =
-                unsafe { DebugUtilsFunctions::load(provider, &|name| loader.find(handle, name)) }?;
+            // SAFETY: the instance is live and has the extension.
+            let functions = unsafe { instance.debug_utils() }?;
             // SAFETY: the instance has the extension, and keeps the log until both are destroyed.
             instance.messenger = Some(unsafe { Messenger::create(handle, functions, log) }?);
         }
@@ -177,6 +181,7 @@ impl Instance {
         Ok(Self {
             handle,
             functions,
+            loader,
             api_version,
             extensions,
             validation: None,
@@ -189,6 +194,17 @@ impl Instance {
             messenger: None,
             owned: false,
         })
+    }
+
+    /// Returns the functions of `VK_EXT_debug_utils`.
+    ///
+    /// # Safety
+    /// The instance is live and has the extension.
+    pub(crate) unsafe fn debug_utils(&self) -> Result<DebugUtilsFunctions, OpenError> {
+        // SAFETY: the caller guarantees a live instance.
+        let find = |name: &CStr| unsafe { self.loader.find(self.handle, name) };
+        // SAFETY: `find` returns the function of the name.
+        unsafe { DebugUtilsFunctions::load(Provider::extension(DEBUG_UTILS), &find) }
     }
 
     /// Returns `vkGetPhysicalDeviceProperties2` and the like, for devices of a version.

@@ -17,10 +17,12 @@ use vkmem_engine::{
     SimulatedDevice, VALIDATION_FAILED,
 };
 
+use crate::driver::binding_log::BindingLog;
 use crate::driver::chain;
 use crate::driver::contract::{DeviceHandles, Driver, HostSide};
 use crate::driver::disjoint::combined_requirements;
 use crate::driver::external::ExternalMemory;
+use crate::driver::faults::FaultInfo;
 use crate::driver::format;
 use crate::driver::host_image_copy::HostImageCopy;
 use crate::driver::image_format::{ImageFormatInfo, ImageSupport};
@@ -28,6 +30,7 @@ use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::instance::extensions;
+use crate::simulated::fault_state::{Faults, address_of};
 use crate::simulated::features::features;
 use crate::simulated::pending::{CommandBuffers, Completion, Submissions};
 use crate::simulated::registry;
@@ -78,6 +81,7 @@ pub struct SimulatedDriver {
     pub(super) owners_lock: Option<Arc<dyn QueueLock>>,
     pub(super) command_buffers: Mutex<CommandBuffers, rank::SimulatedResources>,
     pub(super) watch: Watch,
+    pub(super) faults: Faults,
 }
 
 impl SimulatedDriver {
@@ -108,6 +112,7 @@ impl SimulatedDriver {
             owners_lock: None,
             command_buffers: Mutex::default(),
             watch: Watch::default(),
+            faults: Faults::default(),
         }
     }
 
@@ -141,6 +146,7 @@ impl SimulatedDriver {
         ];
         if name == "nvidia-h200" {
             extensions.extend([
+                "VK_EXT_device_fault",
                 "VK_EXT_memory_budget",
                 "VK_EXT_memory_priority",
                 "VK_EXT_pageable_device_local_memory",
@@ -304,6 +310,8 @@ impl SimulatedDriver {
         if let Ok(resource) = resources.get_mut(handle) {
             resource.bound = Some((memory, offset));
         }
+        drop(resources);
+        self.note_binding(target, (memory, offset), size, true);
         Ok(())
     }
 
@@ -408,14 +416,21 @@ impl SimulatedDriver {
         })
     }
 
-    fn destroy<S>(&self, call: Call, resources: &Table<S>, handle: u64) {
+    fn destroy<S>(&self, call: Call, resources: &Table<S>, target: DedicatedTarget) {
+        let (DedicatedTarget::Buffer(handle) | DedicatedTarget::Image(handle)) = target;
         // Cannot fail: it is only counted.
         let _ = self.device.enter(call);
         // Vulkan allows destroying null handles.
         if handle == 0 {
             return;
         }
-        let removed = resources.lock().remove(handle);
+        let removed = {
+            let mut resources = resources.lock();
+            if let Ok(Resource { bound: Some(place), requirements, .. }) = resources.get(handle) {
+                self.note_binding(target, *place, requirements.size, false);
+            }
+            resources.remove(handle)
+        };
         match removed {
             // What it leaves is nobody's write.
             Ok(resource) => self.see_again(&resource.used()),
@@ -442,7 +457,8 @@ impl DeviceMemory for SimulatedDriver {
     }
 
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
-        self.device.allocate_on(info, || self.imported(info))
+        let allocated = self.device.allocate_on(info, || self.imported(info));
+        allocated.inspect_err(|error| self.faults.told(*error))
     }
 
     fn free(&self, memory: MemoryHandle) {
@@ -518,6 +534,31 @@ impl Driver for SimulatedDriver {
         self.device.forget_unflushed(range);
     }
 
+    fn is_lost(&self) -> Result<bool, CallError> {
+        Ok(self.is_lost_or_said_so())
+    }
+
+    unsafe fn fault_info(&self) -> Result<Option<FaultInfo>, CallError> {
+        self.told_faults()
+    }
+
+    fn has_fault_reports(&self) -> bool {
+        self.faults.log.is_some()
+    }
+
+    fn begin_binding_reports(&self) -> Result<(), CallError> {
+        self.begin_reports();
+        Ok(())
+    }
+
+    fn binding_log(&self) -> Option<&BindingLog> {
+        self.faults.log.as_ref()
+    }
+
+    unsafe fn release_submissions(&self) {
+        self.end_reports();
+    }
+
     fn last_violation(&self) -> Option<String> {
         self.device.violations().pop()
     }
@@ -557,7 +598,8 @@ impl Driver for SimulatedDriver {
     }
 
     unsafe fn destroy_buffer(&self, buffer: vk::Buffer) {
-        self.destroy(Call::DestroyBuffer, &self.buffers, buffer.as_raw());
+        let target = DedicatedTarget::Buffer(buffer.as_raw());
+        self.destroy(Call::DestroyBuffer, &self.buffers, target);
     }
 
     unsafe fn buffer_requirements(&self, buffer: vk::Buffer) -> MemoryRequirements {
@@ -628,7 +670,8 @@ impl Driver for SimulatedDriver {
     }
 
     unsafe fn destroy_image(&self, image: vk::Image) {
-        self.destroy(Call::DestroyImage, &self.images, image.as_raw());
+        let target = DedicatedTarget::Image(image.as_raw());
+        self.destroy(Call::DestroyImage, &self.images, target);
     }
 
     unsafe fn image_requirements(&self, image: vk::Image) -> MemoryRequirements {
@@ -681,13 +724,19 @@ impl Driver for SimulatedDriver {
             .collect();
         self.device.enter_about(call, &ranges)?;
         let mut images = self.images.lock();
-        let bound = images
-            .get_mut(image.as_raw())
-            .and_then(|resource| self.bind_planes_of(resource, memory, planes));
-        bound.map_err(|what| {
+        let bound = images.get_mut(image.as_raw()).and_then(|resource| {
+            self.bind_planes_of(resource, memory, planes)?;
+            Ok(resource.bound.map(|place| (place, resource.requirements.size)))
+        });
+        drop(images);
+        let whole = bound.map_err(|what| {
             self.device.report_violation(call, format!("{:#x}: {what}", image.as_raw()));
             VALIDATION_FAILED
-        })
+        })?;
+        if let Some((place, size)) = whole {
+            self.note_binding(DedicatedTarget::Image(image.as_raw()), place, size, true);
+        }
+        Ok(())
     }
 
     unsafe fn bind_image(
@@ -729,8 +778,7 @@ impl Driver for SimulatedDriver {
         let enabled = self.extensions.iter().any(|it| it == "VK_KHR_buffer_device_address");
         let buffers = self.buffers.lock();
         let (memory, offset) = buffers.get(buffer.as_raw()).ok()?.bound?;
-        // Objects are far apart, as in the address space of a GPU.
-        enabled.then_some(((memory.0 & 0xff_ffff) << 38) + offset)
+        enabled.then_some(address_of(memory) + offset)
     }
 
     unsafe fn set_memory_priority(&self, memory: MemoryHandle, _priority: f32) -> bool {
@@ -770,6 +818,9 @@ impl Driver for SimulatedDriver {
     }
 
     fn is_done(&self, submission: Submission) -> Result<bool, CallError> {
+        if submission != Submission::NONE {
+            self.check_not_lost("vkGetSemaphoreCounterValue")?;
+        }
         Ok(self.has_ended(submission))
     }
 

@@ -9,6 +9,8 @@ mod command_buffers;
 mod discard;
 pub(crate) mod driver;
 mod external;
+mod fault_state;
+mod faults;
 mod features;
 mod hazards;
 mod host_image_copy;

@@ -57,6 +57,16 @@ pub(super) struct State {
     pub(super) moved: Moved,
 }
 
+impl State {
+    /// Drops all that has not been executed, as a lost device does.
+    pub(super) fn drop_all(&mut self) {
+        self.pending.clear();
+        self.on_second.clear();
+        self.unordered = Unordered::default();
+        self.done = self.last;
+    }
+}
+
 /// Submissions that have not been executed yet.
 #[derive(Debug, Default)]
 pub(super) struct Submissions {

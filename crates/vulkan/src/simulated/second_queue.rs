@@ -59,7 +59,10 @@ impl SimulatedDriver {
         if commands.is_empty() {
             return Ok(Submission::NONE);
         }
-        let failed = |error: DeviceError| error.of(Call::Submit.name());
+        let failed = |error: DeviceError| {
+            self.faults.told(error);
+            error.of(Call::Submit.name())
+        };
         // Its three parts; the last two are tried twice.
         self.device.enter(Call::Submit).map_err(failed)?;
         let at_last = || match self.device.enter(Call::Submit) {
@@ -69,6 +72,7 @@ impl SimulatedDriver {
         at_last().map_err(failed)?;
         let acquired = at_last();
         let mut state = self.submissions.state.lock();
+        self.check_not_lost(Call::Submit.name())?;
         self.check_late(&state.moved, commands);
         // Its first part, on the main queue, begins with a barrier.
         state.unordered.barrier(Side::Main);

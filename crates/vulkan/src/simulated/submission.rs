@@ -17,10 +17,6 @@ use crate::simulated::transfer::LastCopy;
 use crate::simulated::unordered::{Side, Unordered};
 use crate::simulated::work::{Piece, Work};
 
-fn failed(error: DeviceError) -> CallError {
-    error.of(Call::Submit.name())
-}
-
 impl SimulatedDriver {
     /// Gives the queue an owner with a lock, as that of a wrapped device.
     #[must_use]
@@ -46,8 +42,14 @@ impl SimulatedDriver {
         commands: &[TransferCommand],
         side: Side,
     ) -> Result<Submission, CallError> {
-        self.device.enter(Call::Submit).map_err(failed)?;
+        self.device.enter(Call::Submit).map_err(|error| self.failed(error))?;
         self.submit_entered(commands, Some(side))
+    }
+
+    /// Returns the error of a submission, which says that the device is lost if it is.
+    fn failed(&self, error: DeviceError) -> CallError {
+        self.faults.told(error);
+        error.of(Call::Submit.name())
     }
 
     /// Submits under the lock of the owner of the queue.
@@ -161,7 +163,7 @@ impl SimulatedDriver {
         &self,
         commands: &[TransferCommand],
     ) -> Result<Submission, CallError> {
-        self.device.enter(Call::Submit).map_err(failed)?;
+        self.device.enter(Call::Submit).map_err(|error| self.failed(error))?;
         self.submit_entered(commands, None)
     }
 
@@ -176,6 +178,7 @@ impl SimulatedDriver {
             return Ok(Submission::NONE);
         }
         let mut state = self.submissions.state.lock();
+        self.check_not_lost(Call::Submit.name())?;
         self.check_late(&state.moved, commands);
         state.last += 1;
         let number = state.last;
@@ -195,7 +198,11 @@ impl SimulatedDriver {
             let allowed = self.execute_submission(&mut state, number, commands);
             state.done = number;
             let allowed = allowed && is_ordered;
-            return if allowed { Ok(Submission(number)) } else { Err(failed(VALIDATION_FAILED)) };
+            return if allowed {
+                Ok(Submission(number))
+            } else {
+                Err(self.failed(VALIDATION_FAILED))
+            };
         }
         let uses = self.memory_of(commands);
         state.pending.push_back(Pending { number, commands: commands.to_vec(), uses });
@@ -212,13 +219,12 @@ impl SimulatedDriver {
         }
         let entered = self.device.enter(Call::WaitSemaphores);
         let mut state = self.submissions.state.lock();
+        self.check_not_lost(Call::WaitSemaphores.name())?;
         if let Err(error) = entered {
+            self.faults.told(error);
             if error == DeviceError::DeviceLost {
                 // Nothing runs any more, and none of the commands was executed.
-                state.pending.clear();
-                state.on_second.clear();
-                state.unordered = Unordered::default();
-                state.done = state.last;
+                state.drop_all();
                 self.submissions.ended.notify_all();
             } else {
                 let last = state.last;
@@ -237,6 +243,7 @@ impl SimulatedDriver {
                 None => self.submissions.ended.wait(&mut state),
             }
         }
+        self.check_not_lost(Call::WaitSemaphores.name())?;
         let is_done = state.done >= submission.0;
         if is_done {
             state.unordered.ended(submission.0);

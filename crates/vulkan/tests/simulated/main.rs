@@ -4,6 +4,7 @@ mod bindings;
 mod blits;
 mod contents;
 mod external;
+mod faults;
 mod findings;
 mod host_images;
 mod image_copies;

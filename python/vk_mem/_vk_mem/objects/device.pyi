@@ -27,6 +27,7 @@ class Device:
         application_name: str = "vk-mem",
         get_instance_proc_addr: object = None,
         allocation_callbacks: object = None,
+        fault_reports: bool = False,
     ) -> Device: ...
     @classmethod
     def wrap(
@@ -48,6 +49,7 @@ class Device:
         binding: ModuleType | None = None,
         get_instance_proc_addr: object = None,
         allocation_callbacks: object = None,
+        fault_reports: bool = False,
     ) -> Device: ...
     @property
     def instance(self) -> int: ...

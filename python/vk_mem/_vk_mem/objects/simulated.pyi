@@ -24,6 +24,7 @@ class SimulatedDevice(Device):
         queue_lock: AbstractContextManager[object] | None = None,
         poison_unmapped: bool = False,
         watch_unbound: bool = False,
+        fault_reports: bool = False,
     ) -> Self: ...
     @staticmethod
     def profile_names() -> tuple[str, ...]: ...
@@ -72,6 +73,15 @@ class SimulatedDevice(Device):
         *,
         source_offset: int | None = None,
         target_offset: int | None = None,
+    ) -> None: ...
+    def lose_device(
+        self,
+        address: int | None = None,
+        address_type: Choice | None = None,
+        *,
+        precision: int = 1,
+        description: str = "",
+        vendor_infos: Iterable[tuple[str, int, int]] = (),
     ) -> None: ...
     @property
     def pending_submissions(self) -> int: ...
