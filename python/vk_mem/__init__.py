@@ -11,6 +11,7 @@ from typing import Any as _Any
 
 from vk_mem import interop
 from vk_mem._lazy import load as _load
+from vk_mem._records import AllocationRecord
 from vk_mem._vk_mem import (
     Allocation,
     AllocationCreateInfo,
@@ -47,7 +48,6 @@ from vk_mem._vk_mem import (
     _look_up_names,
     list_physical_devices,
 )
-from vk_mem._records import AllocationRecord
 from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics

@@ -44,7 +44,9 @@ class AllocationRecord:
     @property
     def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
         """The object; None if it does not exist any more."""
-        found: Buffer | Image | Allocation | BufferSlice | None = self._object() if self._object else None
+        found: Buffer | Image | Allocation | BufferSlice | None = (
+            self._object() if self._object else None
+        )
         return found
 
     def __reduce__(self) -> tuple[type[AllocationRecord], tuple[object, ...]]:
