@@ -107,6 +107,7 @@ impl<'a> Check<'a> {
         let mapped = memory.map()?;
         let mut told = HostReads { driver: self.allocator.driver().as_ref(), memory, told: 0..0 };
         let mut count = 0;
+        let mut buffer = [0; STEP];
         for (at, range) in ranges.iter().enumerate() {
             // Margins are far apart, so each of them is in another page.
             if let Some(later) = ranges.get(at + AHEAD) {
@@ -115,7 +116,7 @@ impl<'a> Check<'a> {
             let Some(expected) = expected(range) else { continue };
             count += 1;
             told.add(range);
-            let comparison = compare_mapped(&mapped, range, expected);
+            let comparison = compare_mapped(&mapped, range, expected, &mut buffer);
             self.outcome.findings.extend(finding(memory, range, comparison));
         }
         told.finish();
@@ -192,9 +193,13 @@ impl HostReads<'_> {
 }
 
 /// Compares one range. Others may write it meanwhile, so its bytes are copied before they are looked at.
-fn compare_mapped(mapped: &MappedMemory, range: &GuardedRange, expected: Expected) -> Comparison {
+fn compare_mapped(
+    mapped: &MappedMemory,
+    range: &GuardedRange,
+    expected: Expected,
+    buffer: &mut [u8; STEP],
+) -> Comparison {
     let mut comparison = Comparison::new(expected);
-    let mut buffer = [0; STEP];
     let mut done = 0;
     while done < range.size {
         let at = range.offset + done;

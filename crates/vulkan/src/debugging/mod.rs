@@ -108,6 +108,16 @@ impl MemoryDebugger {
         allocator: &DeviceAllocator,
         ids: &[AllocationId],
     ) -> Result<Checked, Error> {
+        let mut check = Check::new(allocator, self.key, self.by_device);
+        // No room for lists, as this is part of each free.
+        if let [id] = ids {
+            let it = allocator.engine().hold_memory_of(*id)?;
+            if it.is_filled {
+                let ranges = margins(it.id, (it.offset, it.size), it.margin);
+                check.run(&it.memory, &ranges, &|_| None)?;
+            }
+            return Ok(check.finish());
+        }
         let mut places = Vec::with_capacity(ids.len());
         for id in ids {
             let place = allocator.engine().hold_memory_of(*id)?;
@@ -116,7 +126,6 @@ impl MemoryDebugger {
             }
         }
         places.sort_by_key(|it| (it.memory.handle().0, it.offset));
-        let mut check = Check::new(allocator, self.key, self.by_device);
         for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let ranges: Vec<GuardedRange> = group
                 .iter()

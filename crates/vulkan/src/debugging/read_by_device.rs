@@ -66,11 +66,7 @@ impl<'a> DeviceReader<'a> {
         let windows = Windows::over(self.driver, memory, ranges.clone().map(|it| extent(it.0)))?;
         let reached = ranges.filter(|(range, _)| windows.reach(extent(range)));
         let read = reached.clone().count() as u64;
-        let pieces = reached.flat_map(|(range, expected)| {
-            let parts = windows.parts(extent(range)).flat_map(cut);
-            parts.map(move |part| Piece { range, expected, part })
-        });
-        let mut rest = pieces.peekable();
+        let mut rest = Pieces { ranges: reached, windows: &windows, open: None }.peekable();
         let mut open: Option<(&GuardedRange, Comparison)> = None;
         while rest.peek().is_some() {
             let mut now = rest.clone();
@@ -125,17 +121,43 @@ struct Piece<'r> {
     part: Part,
 }
 
-fn extent(range: &GuardedRange) -> Range<u64> {
-    range.offset..range.offset + range.size
+/// The pieces of ranges, each under one buffer and small enough for the scratch buffer, by ascending offset.
+#[derive(Clone)]
+struct Pieces<'r, 'w, I> {
+    ranges: I,
+    windows: &'w Windows<'w>,
+    /// The current range, and the offset in the memory object up to which its pieces were returned.
+    open: Option<(&'r GuardedRange, Expected, u64)>,
 }
 
-/// Cuts a part into pieces that fit into the scratch buffer.
-fn cut(whole: Part) -> impl Iterator<Item = Part> + Clone {
-    (0..whole.size.div_ceil(AT_ONCE)).map(move |number| {
-        let from = number * AT_ONCE;
-        let size = AT_ONCE.min(whole.size - from);
-        Part { offset: whole.offset + from, at: whole.at + from, size, ..whole }
-    })
+impl<'r, I: Iterator<Item = (&'r GuardedRange, Expected)>> Iterator for Pieces<'r, '_, I> {
+    type Item = Piece<'r>;
+
+    fn next(&mut self) -> Option<Piece<'r>> {
+        loop {
+            let (range, expected, done) = match self.open.take() {
+                Some(open) => open,
+                None => {
+                    let (range, expected) = self.ranges.next()?;
+                    (range, expected, range.offset)
+                }
+            };
+            let end = extent(range).end;
+            // Nothing is left out of a range that is reached.
+            let Some(part) = self.windows.first_part(done..end.min(done + AT_ONCE)) else {
+                continue;
+            };
+            let done = part.at + part.size;
+            if done < end {
+                self.open = Some((range, expected, done));
+            }
+            return Some(Piece { range, expected, part });
+        }
+    }
+}
+
+fn extent(range: &GuardedRange) -> Range<u64> {
+    range.offset..range.offset + range.size
 }
 
 /// Replaces `commands` by the copies of pieces, one behind the other, as long as they fit; neighbours are copied

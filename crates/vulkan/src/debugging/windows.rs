@@ -103,14 +103,29 @@ impl<'a> Windows<'a> {
 
     /// Returns whether all of a range lies under the buffers.
     pub(super) fn reach(&self, range: Range<u64>) -> bool {
-        self.parts(range.clone()).map(|part| part.size).sum::<u64>() == range.end - range.start
+        let mut rest = range;
+        while let Some(part) = self.first_part(rest.clone()) {
+            if part.at != rest.start {
+                return false;
+            }
+            rest.start += part.size;
+        }
+        rest.is_empty()
+    }
+
+    /// Returns the first part of a range that lies under one buffer.
+    pub(super) fn first_part(&self, range: Range<u64>) -> Option<Part> {
+        self.parts(range).next()
     }
 
     /// Returns the parts of a range that lie under one buffer each, by ascending offset.
     pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = Part> + Clone {
-        let first = self.windows.partition_point(|it| it.start + it.size <= range.start);
-        let windows = self.windows[first..].iter();
-        windows.take_while(move |it| it.start < range.end).map(move |it| {
+        let windows = self.windows.iter().skip_while({
+            let start = range.start;
+            move |it| it.start + it.size <= start
+        });
+        let end = if range.is_empty() { 0 } else { range.end };
+        windows.take_while(move |it| it.start < end).map(move |it| {
             let (start, end) = (range.start.max(it.start), range.end.min(it.start + it.size));
             Part { buffer: it.buffer, offset: start - it.start, at: start, size: end - start }
         })

@@ -65,11 +65,9 @@ fn describe(access: &Access) -> String {
 
 /// Returns a description of the first two commands, of those without a barrier between them, of which one writes
 /// what the other one uses. The numbers are those of the commands in their group.
-pub(super) fn find_hazard(accesses: &[(usize, Vec<Access>)]) -> Option<String> {
+pub(super) fn find_hazard(accesses: &[(usize, Access)]) -> Option<String> {
     let mut lines: HashMap<(u8, u64, u32, u32), Vec<Span<'_>>> = HashMap::new();
-    for (command, access) in
-        accesses.iter().flat_map(|(at, all)| all.iter().map(move |it| (*at, it)))
-    {
+    for (command, access) in accesses {
         let (line, start, end) = match &access.place {
             Place::Bytes(range) => {
                 ((0, range.memory.0, 0, 0), range.offset, range.offset + range.size)
@@ -79,7 +77,7 @@ pub(super) fn find_hazard(accesses: &[(usize, Vec<Access>)]) -> Option<String> {
                 (line, part.first[1], part.first[1] + part.counts[1])
             }
         };
-        lines.entry(line).or_default().push(Span { start, end, command, access });
+        lines.entry(line).or_default().push(Span { start, end, command: *command, access });
     }
     for spans in lines.values_mut() {
         if !spans.iter().any(|it| it.access.writes) {

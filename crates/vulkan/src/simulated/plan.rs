@@ -43,6 +43,20 @@ impl SimulatedDriver {
         let (mut works, mut accesses) = (Vec::new(), Vec::new());
         let mut last = LastCopy::default();
         for (at, command) in group.iter().enumerate() {
+            if let TransferCommand::CopyBuffer { .. } = command {
+                // Often many in a row, with no images.
+                match self.plan_copy(command, &mut last) {
+                    Err(what) => violations.push(what),
+                    Ok((piece, [read, written])) => {
+                        match works.last_mut() {
+                            Some(Work::Copy(pieces)) => pieces.push(piece),
+                            _ => works.push(Work::Copy(vec![piece])),
+                        }
+                        accesses.extend([(at, read), (at, written)]);
+                    }
+                }
+                continue;
+            }
             let used: Vec<usize> = command
                 .images()
                 .into_iter()
@@ -60,17 +74,14 @@ impl SimulatedDriver {
                 continue;
             }
             let plan = self
-                .plan(command, &mut last)
+                .plan(command)
                 .and_then(|plan| self.check_layouts(command, &parts).map(|()| plan));
             match plan {
                 Err(what) => violations.push(what),
                 Ok(plan) => {
                     used.iter().for_each(|index| is_used[*index] = true);
-                    match (works.last_mut(), plan.work) {
-                        (Some(Work::Copy(all)), Work::Copy(more)) => all.extend(more),
-                        (_, work) => works.push(work),
-                    }
-                    accesses.push((at, plan.accesses));
+                    works.push(plan.work);
+                    accesses.extend(plan.accesses.into_iter().map(|it| (at, it)));
                 }
             }
         }
@@ -183,16 +194,8 @@ impl SimulatedDriver {
     }
 
     /// Returns what a command does. `Err` names the violation of Vulkan's rules.
-    pub(super) fn plan(
-        &self,
-        command: &TransferCommand,
-        last: &mut LastCopy,
-    ) -> Result<Plan, String> {
-        let flags = self.flags_of_queue();
-        let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
-        if !flags.intersects(any) {
-            return Err(format!("a queue with {flags:?} cannot copy"));
-        }
+    pub(super) fn plan(&self, command: &TransferCommand) -> Result<Plan, String> {
+        self.check_queue()?;
         match *command {
             TransferCommand::FillBuffer { buffer, offset, size, value } => {
                 if !offset.is_multiple_of(4) || !size.is_multiple_of(4) {
@@ -205,17 +208,9 @@ impl SimulatedDriver {
                     accesses: vec![Access::bytes(memory, offset, size, true)],
                 })
             }
-            TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } => {
-                let [source, target] = last.places(self, source, target)?;
-                let from = source.of_range(source_offset, size)?;
-                let to = target.of_range(target_offset, size)?;
-                Ok(Plan {
-                    work: Work::Copy(vec![Piece { from, to, size }]),
-                    accesses: vec![
-                        Access::bytes(from.0, from.1, size, false),
-                        Access::bytes(to.0, to.1, size, true),
-                    ],
-                })
+            TransferCommand::CopyBuffer { .. } => {
+                let (piece, accesses) = self.plan_copy(command, &mut LastCopy::default())?;
+                Ok(Plan { work: Work::Copy(vec![piece]), accesses: accesses.into() })
             }
             TransferCommand::CopyBufferToImage { buffer, image, ref region, .. } => {
                 self.plan_texels(buffer, image, region, Direction::ToImage)
@@ -236,6 +231,33 @@ impl SimulatedDriver {
                 Ok(Plan { work: Work::Nothing, accesses: Vec::new() })
             }
         }
+    }
+
+    fn check_queue(&self) -> Result<(), String> {
+        let flags = self.flags_of_queue();
+        let any = vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER;
+        let can_copy = flags.intersects(any);
+        can_copy.then_some(()).ok_or_else(|| format!("a queue with {flags:?} cannot copy"))
+    }
+
+    /// Returns what a copy between buffers does. `Err` names the violation of Vulkan's rules.
+    fn plan_copy(
+        &self,
+        command: &TransferCommand,
+        last: &mut LastCopy,
+    ) -> Result<(Piece, [Access; 2]), String> {
+        let TransferCommand::CopyBuffer { source, source_offset, target, target_offset, size } =
+            *command
+        else {
+            return Err("no copy between buffers".into());
+        };
+        self.check_queue()?;
+        let [source, target] = last.places(self, source, target)?;
+        let from = source.of_range(source_offset, size)?;
+        let to = target.of_range(target_offset, size)?;
+        let accesses =
+            [Access::bytes(from.0, from.1, size, false), Access::bytes(to.0, to.1, size, true)];
+        Ok((Piece { from, to, size }, accesses))
     }
 
     fn perform(&self, work: &Work) {

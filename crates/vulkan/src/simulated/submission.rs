@@ -10,7 +10,6 @@ use vkmem_engine::{Call, CallError, DeviceError, MemoryRange, VALIDATION_FAILED}
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::pending::{Completion, Pending, State};
-use crate::simulated::transfer::LastCopy;
 use crate::simulated::work::{Piece, Work};
 
 impl SimulatedDriver {
@@ -102,8 +101,7 @@ impl SimulatedDriver {
     pub(super) fn memory_of(&self, commands: &[TransferCommand]) -> Vec<(MemoryRange, bool)> {
         let mut uses = Vec::new();
         // What is invalid is told when the command is executed.
-        let mut last = LastCopy::default();
-        for plan in commands.iter().filter_map(|command| self.plan(command, &mut last).ok()) {
+        for plan in commands.iter().filter_map(|command| self.plan(command).ok()) {
             match plan.work {
                 Work::Fill { memory, offset, size, .. } => {
                     uses.push((MemoryRange { memory, offset, size }, true));
