@@ -108,7 +108,7 @@ def test_what_was_overrun_before_a_move_is_found(device: Device) -> None:
                 continue
             count = pool.check_corruption()
             flip(kept[-1], 4 * KIB)
-            error = caught(lambda: allocator.defragment(pool=pool))  # noqa: B023
+            error = caught(lambda: allocator.defragment(pool=pool))
             assert (error.offset, error.name) == (4 * KIB, "63")
             assert error.allocation is kept[-1]
             assert pool.check_corruption() == count
@@ -118,27 +118,29 @@ def test_what_was_overrun_before_a_move_is_found(device: Device) -> None:
 def test_other_ways_to_move(device: Device, copies: str) -> None:
     debug = Debug(detect_corruption=True, quarantine="8K", fill="zero", fill_on_free="nan")
     index = reachable_types(device)[0]
-    with Allocator(device, debug=debug, frames_in_flight=0) as allocator:
-        with allocator.create_pool(memory_type_index=index, block_size=MIB) as pool:
-            keywords: dict[str, Any] = {"pool": pool, "movable": True}
-            first = allocator.create_buffer(20 * KIB, TRANSFER, **keywords)
-            large = allocator.create_buffer(200 * KIB, TRANSFER, name="large", **keywords)
-            large.upload(pattern(200 * KIB))
-            first.destroy()
-            if copies == "slides":
-                allocator.defragment(pool=pool)
-            else:
-                with allocator.begin_defragmentation(pool=pool) as run:
-                    for step in run:
-                        for move in step.moves:
-                            target = move.destination.create_buffer()
-                            assert target
-                            move.operation = "ignore"
-            allocator.check_corruption()
-            assert bytes(large.download()) == pattern(200 * KIB)
-            large.destroy()
-            allocator.set_current_frame_index(1)
-            allocator.check_corruption()
+    with (
+        Allocator(device, debug=debug, frames_in_flight=0) as allocator,
+        allocator.create_pool(memory_type_index=index, block_size=MIB) as pool,
+    ):
+        keywords: dict[str, Any] = {"pool": pool, "movable": True}
+        first = allocator.create_buffer(20 * KIB, TRANSFER, **keywords)
+        large = allocator.create_buffer(200 * KIB, TRANSFER, name="large", **keywords)
+        large.upload(pattern(200 * KIB))
+        first.destroy()
+        if copies == "slides":
+            allocator.defragment(pool=pool)
+        else:
+            with allocator.begin_defragmentation(pool=pool) as run:
+                for step in run:
+                    for move in step.moves:
+                        target = move.destination.create_buffer()
+                        assert target
+                        move.operation = "ignore"
+        allocator.check_corruption()
+        assert bytes(large.download()) == pattern(200 * KIB)
+        large.destroy()
+        allocator.set_current_frame_index(1)
+        allocator.check_corruption()
 
 
 # ---- losses ----

@@ -350,8 +350,8 @@ impl Left {
         left
     }
 
-    fn tokens(&self) -> Vec<u64> {
-        self.0.lock().unwrap().drain(..).map(|it| it.token).collect()
+    fn ids(&self) -> Vec<AllocationId> {
+        self.0.lock().unwrap().drain(..).map(|it| it.id).collect()
     }
 }
 
@@ -362,29 +362,28 @@ fn freed_memory_stays_until_as_many_bytes_were_freed() {
         let left = Left::watch(&world);
         let pool = pool(&world, algorithm, MIB, 1);
         let all: Vec<_> = (0..5).map(|_| make(&world, pool, 1000).unwrap()).collect();
-        for (token, it) in (1..).zip(&all) {
-            drop(world.allocator.free_with_token(it.id, token).unwrap());
+        for (at, it) in all.iter().enumerate() {
+            drop(world.allocator.free(it.id).unwrap());
             assert!(matches!(world.allocator.free(it.id), Err(Error::UseAfterFree)));
             assert_eq!(world.allocator.info(it.id), Err(Error::UseAfterFree));
-            let expected = if token > 3 { vec![token - 3] } else { vec![] };
-            assert_eq!(left.tokens(), expected, "{algorithm:?}");
+            let expected = if at > 2 { vec![all[at - 3].id] } else { vec![] };
+            assert_eq!(left.ids(), expected, "{algorithm:?}");
         }
         let statistics = world.allocator.statistics();
         assert_eq!((statistics.quarantined_count, statistics.quarantined_bytes), (3, 3000));
         assert_eq!((statistics.allocation_count, statistics.margin_count), (0, 6));
         let listed = world.allocator.guarded_ranges(!0, None, false).unwrap();
         let ranges: Vec<_> = listed.iter().flat_map(|it| &it.ranges).collect();
-        let mut tokens: Vec<_> =
-            ranges.iter().map(|it| (it.token, it.id, it.offset, it.size)).collect();
-        tokens.sort_unstable_by_key(|it| it.0);
-        let expected: Vec<_> = (3..6)
-            .map(|at| (at, Some(all[at as usize - 1].id), all[at as usize - 1].offset, 1000))
-            .collect();
-        assert_eq!(tokens, expected);
+        let mut found: Vec<_> = ranges.iter().map(|it| (it.offset, it.id, it.size)).collect();
+        found.sort_unstable_by_key(|it| it.0);
+        let mut expected: Vec<_> =
+            all[2..].iter().map(|it| (it.offset, Some(it.id), 1000)).collect();
+        expected.sort_unstable_by_key(|it| it.0);
+        assert_eq!(found, expected);
         assert!(ranges.iter().all(|it| world.allocator.is_guarded(it)));
         drop(listed);
         world.allocator.destroy_pool(pool).unwrap();
-        assert_eq!(left.tokens(), [3, 4, 5]);
+        assert_eq!(left.ids(), all[2..].iter().map(|it| it.id).collect::<Vec<_>>());
         world.assert_empty();
     }
 }
@@ -393,25 +392,29 @@ fn freed_memory_stays_until_as_many_bytes_were_freed() {
 fn freed_memory_stays_for_as_many_frames() {
     let world = world(quarantine(QuarantineLimit::Frames(2)));
     let left = Left::watch(&world);
-    let free = |token: u64, flags: Create| {
+    let free = |flags: Create| {
         let made = world.allocator.allocate(&flagged(1000, flags)).unwrap();
-        drop(world.allocator.free_with_token(made.id, token).unwrap());
-        left.tokens()
+        drop(world.allocator.free(made.id).unwrap());
+        (made.id, left.ids())
     };
     for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
         let start = world.allocator.frame() + 10;
         world.allocator.set_frame(start);
-        assert_eq!(free(1, flags), []);
+        let (first, none) = free(flags);
+        assert_eq!(none, []);
         world.allocator.set_frame(start + 1);
-        assert_eq!(free(2, flags), []);
+        let (second, none) = free(flags);
+        assert_eq!(none, []);
         world.allocator.set_frame(start + 2);
-        assert_eq!(free(3, flags), [1]);
+        let (third, gone) = free(flags);
+        assert_eq!(gone, [first]);
         world.allocator.set_frame(start + 9);
-        assert_eq!(free(4, flags), [2, 3]);
+        let (fourth, gone) = free(flags);
+        assert_eq!(gone, [second, third]);
         world.allocator.set_frame(start + 10);
         assert!(!world.allocator.end_overdue_quarantines());
         assert!(world.allocator.end_quarantines());
-        assert_eq!(left.tokens(), [4]);
+        assert_eq!(left.ids(), [fourth]);
         assert!(!world.allocator.end_quarantines());
     }
     world.assert_empty();
@@ -424,17 +427,19 @@ fn a_request_without_room_ends_the_quarantine_before_it_fails() {
         let left = Left::watch(&world);
         let pool = pool(&world, algorithm, MIB, 1);
         let most = MIB - 2 * MARGIN;
-        for token in 1..4 {
+        let mut before = Vec::new();
+        for _ in 0..3 {
             let made = make(&world, pool, most).unwrap();
-            assert_eq!(left.tokens(), if token == 1 { vec![] } else { vec![token - 1] });
+            assert_eq!(left.ids(), before);
             let mut never = buffer(most);
             never.create_info.pool = Some(pool);
             never.create_info.flags = Create::NEVER_ALLOCATE;
             assert!(world.allocator.allocate(&never).is_err());
-            drop(world.allocator.free_with_token(made.id, token).unwrap());
+            drop(world.allocator.free(made.id).unwrap());
+            before = vec![made.id];
         }
         world.allocator.close();
-        assert_eq!(left.tokens(), [3]);
+        assert_eq!(left.ids(), before);
     }
     // Memory of its own is freed for a request in another pool.
     let world = World::with(

@@ -32,13 +32,12 @@ struct Live {
 
 struct Freed {
     allocation: Allocation,
-    token: u64,
     is_guarded: bool,
     is_filled: bool,
     frame: u64,
 }
 
-type Ranges = BTreeMap<(u64, u64), (u64, GuardedUse, AllocationId, u64)>;
+type Ranges = BTreeMap<(u64, u64), (u64, GuardedUse, AllocationId)>;
 
 struct Model {
     world: World,
@@ -49,7 +48,6 @@ struct Model {
     /// In the order of the frees.
     freed: Vec<Freed>,
     stale: Vec<AllocationId>,
-    next_token: u64,
     frame: u64,
     lost: u64,
 }
@@ -83,8 +81,8 @@ impl Model {
         let left = Arc::new(Left::default());
         world.allocator.set_quarantine_owner(Some(left.clone()));
         let (live, freed, stale) = (Vec::new(), Vec::new(), Vec::new());
-        let (next_token, frame, lost) = (1, 0, 0);
-        Some(Self { world, debug, pool, left, live, freed, stale, next_token, frame, lost })
+        let (frame, lost) = (0, 0);
+        Some(Self { world, debug, pool, left, live, freed, stale, frame, lost })
     }
 
     fn allocate(&mut self, random: &mut Random) {
@@ -141,13 +139,11 @@ impl Model {
     fn free(&mut self, at: usize) {
         let Live { allocation, is_guarded, is_filled, evictable } = self.live.swap_remove(at);
         drop(evictable);
-        let token = self.next_token;
-        self.next_token += 1;
-        let release = self.world.allocator.free_with_token(allocation.id, token).unwrap();
+        let release = self.world.allocator.free(allocation.id).unwrap();
         self.stale.push(allocation.id);
         if self.debug.quarantine.is_some() {
             let frame = self.frame;
-            self.freed.push(Freed { allocation, token, is_guarded, is_filled, frame });
+            self.freed.push(Freed { allocation, is_guarded, is_filled, frame });
         }
         drop(release);
         self.take_left();
@@ -163,8 +159,8 @@ impl Model {
                 id.pool_key() == it.id.pool_key() && id.is_dedicated() == it.id.is_dedicated()
             };
             let at = self.freed.iter().position(is_same).expect("it was in quarantine");
-            let Freed { allocation, token, .. } = self.freed.remove(at);
-            assert_eq!((it.id, it.token), (allocation.id, token));
+            let Freed { allocation, .. } = self.freed.remove(at);
+            assert_eq!(it.id, allocation.id);
             assert_eq!(it.memory.handle(), allocation.memory);
             assert_eq!((it.offset, it.size), (allocation.offset, allocation.size));
         }
@@ -187,13 +183,13 @@ impl Model {
         }
     }
 
-    fn margins(&self, ranges: &mut Ranges, it: &Allocation, token: u64) {
+    fn margins(&self, ranges: &mut Ranges, it: &Allocation) {
         let margin = self.debug.margin;
         for (offset, is) in [
             (it.offset - margin, GuardedUse::FrontMargin),
             (it.offset + it.size, GuardedUse::BackMargin),
         ] {
-            ranges.insert((it.memory.0, offset), (margin, is, it.id, token));
+            ranges.insert((it.memory.0, offset), (margin, is, it.id));
         }
     }
 
@@ -207,17 +203,17 @@ impl Model {
         for Live { allocation: it, is_guarded, is_filled, .. } in &self.live {
             assert_eq!(allocator.info(it.id), Ok(*it));
             if *is_guarded && *is_filled {
-                self.margins(&mut expected, it, 0);
+                self.margins(&mut expected, it);
             }
             let margin = margin(*is_guarded);
             let range = (it.offset - margin, it.offset + it.size + margin);
             taken.entry(it.memory.0).or_default().push(range);
         }
-        for Freed { allocation: it, token, is_guarded, is_filled, .. } in &self.freed {
+        for Freed { allocation: it, is_guarded, is_filled, .. } in &self.freed {
             if *is_guarded && *is_filled {
-                self.margins(&mut expected, it, *token);
+                self.margins(&mut expected, it);
             }
-            let value = (it.size, GuardedUse::Quarantined, it.id, *token);
+            let value = (it.size, GuardedUse::Quarantined, it.id);
             expected.insert((it.memory.0, it.offset), value);
             let margin = margin(*is_guarded);
             let range = (it.offset - margin, it.offset + it.size + margin);
@@ -233,7 +229,7 @@ impl Model {
         for memory in allocator.guarded_ranges(!0, None, false).unwrap() {
             assert!(memory.ranges.windows(2).all(|two| two[0].offset < two[1].offset));
             for it in &memory.ranges {
-                let value = (it.size, it.is, it.id.unwrap(), it.token);
+                let value = (it.size, it.is, it.id.unwrap());
                 assert!(found.insert((memory.memory.handle().0, it.offset), value).is_none());
                 assert!(allocator.is_guarded(it));
             }

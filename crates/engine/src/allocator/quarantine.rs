@@ -8,25 +8,11 @@ use crate::error::Error;
 use crate::handle::{AllocationId, PoolId, PoolKey};
 use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::leaving::QuarantineOwner;
-use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 
 const NO_ROOM: Error = Error::NoHostMemory("the ranges that nobody may write");
 
 impl Allocator {
-    /// Frees an allocation like [`free`](Self::free). If its pool has a quarantine, that keeps `token`, by which the
-    /// owner finds its own record of the allocation; what is freed otherwise has the token 0.
-    ///
-    /// # Errors
-    /// [`Error::UseAfterFree`] if the id is stale.
-    pub fn free_with_token(&self, id: AllocationId, token: u64) -> Result<Release, Error> {
-        let mut release = Release::default();
-        let free = |pool: &Pool| pool.free_with_token(id, token, &mut release);
-        let freed = self.pools.with_pool(id.pool_key(), free);
-        self.forget(id, freed.ok_or(Error::UseAfterFree)?, &mut release);
-        Ok(release)
-    }
-
     /// Sets who looks at freed memory before it is given out again; `None`: nobody.
     pub fn set_quarantine_owner(&self, owner: Option<Arc<dyn QuarantineOwner>>) {
         self.setup.quarantines.set_owner(owner);

@@ -27,8 +27,6 @@ pub struct GuardedRange {
     /// The allocation that it belongs to; in quarantine the one that it belonged to, whose id is stale. `None` if
     /// it is unused.
     pub id: Option<AllocationId>,
-    /// What the owner gave with the free of an allocation in quarantine, else 0.
-    pub token: u64,
     /// The next allocations below and above that are live, in the same memory object.
     pub neighbours: [Option<AllocationId>; 2],
 }

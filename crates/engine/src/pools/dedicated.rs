@@ -124,8 +124,8 @@ impl Dedicated {
     }
 
     /// Frees an allocation and returns its tag; `None` if the key is stale. The driver call is added to
-    /// `release`. The memory goes to the quarantine, if the pool has one, with the owner's `token`.
-    pub fn free(&self, key: SlotKey, token: u64, release: &mut Release) -> Option<RegionTag> {
+    /// `release`. The memory goes to the quarantine, if the pool has one.
+    pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
         let inside = &mut *inside;
         let Slot { memory, lease, tag, size, offset, margins, is_filled, .. } =
@@ -143,7 +143,7 @@ impl Dedicated {
                 let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
                 release.unmap(memory.clone(), maps);
                 let memory = HeldObject { memory, lease, offset, margins, is_filled };
-                quarantine.push(key, Entry { former: key, token, size, frame, memory });
+                quarantine.push(key, Entry { former: key, size, frame, memory });
                 if quarantine.is_overdue(frame) {
                     release.end_overdue(&self.quarantines, self.pool_key);
                 }
@@ -196,16 +196,14 @@ impl Dedicated {
         for (key, entry) in quarantined {
             let HeldObject { memory, lease, offset, margins, is_filled } = &entry.memory;
             let id = AllocationId::new(self.pool_key, true, key);
-            let token = entry.token;
             let whole = (*offset, entry.size);
             let margins = if *is_filled { *margins } else { [0; 2] };
-            let mut ranges = self.ranges(id, whole, margins, token);
+            let mut ranges = self.ranges(id, whole, margins);
             let quarantined = GuardedRange {
                 offset: *offset,
                 size: entry.size,
                 is: GuardedUse::Quarantined,
                 id: Some(id),
-                token,
                 neighbours: [None; 2],
             };
             // Between its margins.
@@ -246,7 +244,7 @@ impl Dedicated {
             return None;
         }
         let id = AllocationId::new(self.pool_key, true, key);
-        let ranges = self.ranges(id, (slot.offset, slot.size), slot.margins, 0);
+        let ranges = self.ranges(id, (slot.offset, slot.size), slot.margins);
         Some(GuardedMemory::new(self.pool_key, slot.memory.clone(), slot.lease.clone(), ranges))
     }
 
@@ -255,14 +253,13 @@ impl Dedicated {
         id: AllocationId,
         (offset, size): (u64, u64),
         margins: [u64; 2],
-        token: u64,
     ) -> Vec<GuardedRange> {
         if margins == [0, 0] {
             return Vec::new();
         }
         let range = |offset, is| {
             let neighbours = [None; 2];
-            GuardedRange { offset, size: self.margin, is, id: Some(id), token, neighbours }
+            GuardedRange { offset, size: self.margin, is, id: Some(id), neighbours }
         };
         vec![
             range(offset - self.margin, GuardedUse::FrontMargin),

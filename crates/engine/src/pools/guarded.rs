@@ -90,12 +90,7 @@ impl Blocks {
 
     /// Ends an allocation and keeps its region in quarantine; returns its tag and its block, `None` if the key is
     /// stale, if there is no quarantine or no host memory for it. Pending driver calls are added to `release`.
-    pub fn hold(
-        &mut self,
-        key: SlotKey,
-        token: u64,
-        release: &mut Release,
-    ) -> Option<(RegionTag, BlockIndex)> {
+    pub fn hold(&mut self, key: SlotKey, release: &mut Release) -> Option<(RegionTag, BlockIndex)> {
         let region = self.suballocator.region(key)?;
         let (tag, memory) = (self.suballocator.tag(key)?, self.memory(region.block).clone());
         let size = self.payload(key, Extent { offset: region.offset, size: region.size }).size;
@@ -114,7 +109,7 @@ impl Blocks {
             let _ = guard.filled.mark(kept);
         }
         let frame = guard.shared.frame();
-        quarantine.push(kept, Entry { former: key, token, size, frame, memory: () });
+        quarantine.push(kept, Entry { former: key, size, frame, memory: () });
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
         release.unmap(memory, maps);
         if quarantine.is_overdue(frame) {

@@ -8,8 +8,6 @@ use crate::pools::guarded_memory::MemoryAccess;
 pub struct Quarantined {
     /// The id that it had, which is stale.
     pub id: AllocationId,
-    /// What the owner gave with the free.
-    pub token: u64,
     /// Its memory object.
     pub memory: MemoryAccess,
     /// Offset in the memory object, in bytes.

@@ -17,8 +17,6 @@ pub(crate) const LEAVING_AT_ONCE: usize = 256;
 pub(crate) struct Entry<T> {
     /// The key that it had.
     pub former: SlotKey,
-    /// What the owner gave with the free.
-    pub token: u64,
     /// Size in bytes, without margins.
     pub size: u64,
     /// The frame in which it was freed.

@@ -364,7 +364,6 @@ impl Allocator {
                     frames
                 }
             },
-            ..AllocatorOptions::default()
         };
         let depth = track_call_sites.map_or(Ok(0), options::depth)?;
         let strict = match strict_host_access {

@@ -177,7 +177,6 @@ impl MemoryDebugger {
                     offset: it.offset,
                     size: it.size,
                     is: GuardedUse::Quarantined,
-                    token: it.token,
                     ..front
                 };
                 ranges.extend([front, contents, back]);
@@ -190,13 +189,7 @@ impl MemoryDebugger {
 
 /// Returns the margins of an allocation, without its neighbours.
 fn margins(id: AllocationId, (offset, size): (u64, u64), margin: u64) -> [GuardedRange; 2] {
-    let range = |offset, is| GuardedRange {
-        offset,
-        size: margin,
-        is,
-        id: Some(id),
-        token: 0,
-        neighbours: [None; 2],
-    };
+    let range =
+        |offset, is| GuardedRange { offset, size: margin, is, id: Some(id), neighbours: [None; 2] };
     [range(offset - margin, GuardedUse::FrontMargin), range(offset + size, GuardedUse::BackMargin)]
 }

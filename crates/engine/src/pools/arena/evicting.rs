@@ -292,7 +292,7 @@ impl Arena {
             return false;
         }
         for &key in victims {
-            let tag = state.free(key, None, release, |_, _| {}).expect("it was live just now");
+            let tag = state.free(key, false, release, |_, _| {}).expect("it was live just now");
             freed(key, tag);
         }
         self.check(&state);

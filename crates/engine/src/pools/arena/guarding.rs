@@ -129,10 +129,7 @@ impl Arena {
             ranges
         } else {
             let whole = Extent { offset: info.offset, size: info.size };
-            self.margins_at(&state, key, whole, (self.id_of(key), 0))
-                .into_iter()
-                .flatten()
-                .collect()
+            self.margins_at(&state, key, whole, self.id_of(key)).into_iter().flatten().collect()
         };
         Some(Ok(self.with_memory(&state, info.block, ranges)))
     }
@@ -157,7 +154,7 @@ impl Arena {
         state: &State,
         key: SlotKey,
         whole: Extent,
-        (id, token): (AllocationId, u64),
+        id: AllocationId,
     ) -> Option<[GuardedRange; 2]> {
         let guard = state.blocks.guard.as_ref()?;
         let payload = state.blocks.payload(key, whole);
@@ -165,14 +162,8 @@ impl Arena {
             return None;
         }
         let size = self.margins.bytes();
-        let range = |offset, is| GuardedRange {
-            offset,
-            size,
-            is,
-            id: Some(id),
-            token,
-            neighbours: [None; 2],
-        };
+        let range =
+            |offset, is| GuardedRange { offset, size, is, id: Some(id), neighbours: [None; 2] };
         Some([
             range(payload.offset - size, GuardedUse::FrontMargin),
             range(payload.offset + payload.size, GuardedUse::BackMargin),
@@ -197,20 +188,20 @@ impl Arena {
                 if with_unused {
                     let is = GuardedUse::Unused;
                     let Extent { offset, size } = whole;
-                    list.add(GuardedRange { offset, size, is, id: None, token: 0, neighbours });
+                    list.add(GuardedRange { offset, size, is, id: None, neighbours });
                 }
                 return;
             };
             let Some(entry) = quarantine.and_then(|quarantine| quarantine.get(key)) else {
                 let id = self.id_of(key);
-                return list.add_live(id, self.margins_at(state, key, whole, (id, 0)));
+                return list.add_live(id, self.margins_at(state, key, whole, id));
             };
-            let (id, token) = (self.id_of(entry.former), entry.token);
-            let margins = self.margins_at(state, key, whole, (id, token));
+            let id = self.id_of(entry.former);
+            let margins = self.margins_at(state, key, whole, id);
             margins.iter().for_each(|[front, _]| list.add(*front));
             let Extent { offset, size } = blocks.payload(key, whole);
             let is = GuardedUse::Quarantined;
-            list.add(GuardedRange { offset, size, is, id: Some(id), token, neighbours });
+            list.add(GuardedRange { offset, size, is, id: Some(id), neighbours });
             margins.iter().for_each(|[_, back]| list.add(*back));
         });
         (!list.failed).then_some(list.ranges)

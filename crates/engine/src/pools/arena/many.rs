@@ -60,7 +60,7 @@ impl Arena {
             let mut state = self.state.lock();
             while next < end && !at_once.calls_driver() {
                 let mut release = Release::default();
-                if let Some(tag) = state.free(ids[next].key, Some(0), &mut release, |_, _| {}) {
+                if let Some(tag) = state.free(ids[next].key, true, &mut release, |_, _| {}) {
                     freed(next, tag, &mut release);
                 }
                 if release.calls_driver() {

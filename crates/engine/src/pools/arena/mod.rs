@@ -65,13 +65,13 @@ impl State {
     }
 
     /// Frees a region and returns its tag; `None` if the key is stale. Pending driver calls are added to
-    /// `release`. `before` is called with the block before it can be removed. With a token the region goes to the
-    /// quarantine, if the pool has one.
+    /// `release`. `before` is called with the block before it can be removed. The region goes to the quarantine, if the
+    /// pool has one and it `may_stay`.
     #[inline]
     fn free(
         &mut self,
         key: SlotKey,
-        token: Option<u64>,
+        may_stay: bool,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
@@ -79,9 +79,7 @@ impl State {
         let freed = match blocks.guard.is_none() {
             true => blocks.free_unguarded(key)?,
             false => {
-                if let Some(token) = token
-                    && let Some((tag, block)) = blocks.hold(key, token, release)
-                {
+                if may_stay && let Some((tag, block)) = blocks.hold(key, release) {
                     before(blocks, block);
                     return Some(tag);
                 }
@@ -413,17 +411,7 @@ impl Arena {
     /// `release`.
     #[inline]
     pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
-        self.free_and(key, 0, release, |_, _| {})
-    }
-
-    /// Frees a region like [`free`](Self::free); the quarantine, if there is one, keeps the owner's `token`.
-    pub fn free_with_token(
-        &self,
-        key: SlotKey,
-        token: u64,
-        release: &mut Release,
-    ) -> Option<RegionTag> {
-        self.free_and(key, token, release, |_, _| {})
+        self.free_and(key, release, |_, _| {})
     }
 
     /// Frees a region like [`free`](Self::free), and stores a lease that keeps its block's memory from
@@ -435,19 +423,18 @@ impl Arena {
         release: &mut Release,
         lease: &mut Option<Arc<Lease>>,
     ) -> Option<RegionTag> {
-        self.free_and(key, 0, release, |blocks, block| *lease = Some(blocks.lease(block)))
+        self.free_and(key, release, |blocks, block| *lease = Some(blocks.lease(block)))
     }
 
     #[inline(always)]
     fn free_and(
         &self,
         key: SlotKey,
-        token: u64,
         release: &mut Release,
         before: impl FnOnce(&Blocks, BlockIndex),
     ) -> Option<RegionTag> {
         let mut state = self.state.lock();
-        let tag = state.free(key, Some(token), release, before)?;
+        let tag = state.free(key, true, release, before)?;
         self.check(&state);
         Some(tag)
     }

@@ -53,7 +53,7 @@ impl Arena {
         for it in leaving {
             let quarantine = state.blocks.guard.as_mut().and_then(|it| it.quarantine.as_mut());
             let removed = quarantine.and_then(|quarantine| quarantine.remove(it.key));
-            let freed = state.free(it.key, None, release, |_, _| {});
+            let freed = state.free(it.key, false, release, |_, _| {});
             debug_assert!(removed.is_some() && freed.is_some());
         }
         // For a request that waits for the room.

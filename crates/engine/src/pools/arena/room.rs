@@ -218,7 +218,7 @@ impl Arena {
             state.moving.remove(key);
         }
         for &key in held {
-            state.free(key, None, release, |_, _| {});
+            state.free(key, false, release, |_, _| {});
         }
         self.check(&state);
     }

@@ -48,7 +48,7 @@ impl Pool {
             if run.first().is_some_and(|id| id.is_dedicated()) {
                 for (index, id) in run.iter().enumerate() {
                     let mut release = Release::default();
-                    if let Some(tag) = self.dedicated.free(id.key, 0, &mut release) {
+                    if let Some(tag) = self.dedicated.free(id.key, &mut release) {
                         freed(next + index, tag, &mut release);
                         if releases.try_reserve(1).is_ok() {
                             releases.push(release);

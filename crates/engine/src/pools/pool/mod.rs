@@ -436,7 +436,7 @@ impl Pool {
     #[inline]
     pub(crate) fn free(&self, id: AllocationId, release: &mut Release) -> Option<RegionTag> {
         match id.is_dedicated() {
-            true => self.dedicated.free(id.key, 0, release),
+            true => self.dedicated.free(id.key, release),
             false => self.arena.free(id.key, release),
         }
     }
@@ -451,7 +451,7 @@ impl Pool {
         lease: &mut Option<Arc<Lease>>,
     ) -> Option<RegionTag> {
         match id.is_dedicated() {
-            true => self.dedicated.free(id.key, 0, release),
+            true => self.dedicated.free(id.key, release),
             false => self.arena.free_leased(id.key, release, lease),
         }
     }

@@ -8,22 +8,8 @@ use crate::pools::guarded_memory::MemoryAccess;
 use crate::pools::leaving::Quarantined;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::quarantine::Entry;
-use crate::suballocator::RegionTag;
 
 impl Pool {
-    /// Frees an allocation like [`free`](Self::free); the quarantine, if there is one, keeps the owner's `token`.
-    pub(crate) fn free_with_token(
-        &self,
-        id: AllocationId,
-        token: u64,
-        release: &mut Release,
-    ) -> Option<RegionTag> {
-        match id.is_dedicated() {
-            true => self.dedicated.free(id.key, token, release),
-            false => self.arena.free_with_token(id.key, token, release),
-        }
-    }
-
     /// Gives out again what is overdue in the quarantine, or all of it; the owner looks at it first. Returns whether
     /// there was any. May call the driver.
     pub(crate) fn end_quarantine(&self, all: bool) -> bool {
@@ -73,7 +59,6 @@ impl Pool {
     ) -> Quarantined {
         Quarantined {
             id: AllocationId::new(self.pool_key, dedicated, former),
-            token: entry.token,
             memory: MemoryAccess::new(memory.clone()),
             offset,
             size: entry.size,
