@@ -172,8 +172,10 @@ def test_only_the_part_is_flushed(simulated_allocator: Allocator) -> None:
         assert check.read(buffer) == bytes(atom) + b"\x01" * atom + pattern(2 * atom)
 
 
-def test_unflushed_writes_are_found(simulated_allocator: Allocator) -> None:
-    device = simulated_allocator.device
+def test_unflushed_writes_are_found(
+    simulated: SimulatedDevice, simulated_allocator: Allocator
+) -> None:
+    device = simulated
     with (
         simulated_allocator.create_buffer(256, TRANSFER, flags=RANDOM) as source,
         simulated_allocator.create_buffer(256, TRANSFER) as target,
@@ -182,6 +184,8 @@ def test_unflushed_writes_are_found(simulated_allocator: Allocator) -> None:
         array[8:12] = 7
         with pytest.warns(UnflushedWriteWarning, match="4 bytes at offset 8"):
             device.copy_buffer(source, target)
+        (found,) = device.take_violations()
+        assert (found.kind, found.resource, found.length) == ("missing_flush", source.handle, 4)
         source.flush(8, 4)
         device.copy_buffer(source, target)
         del array
