@@ -83,6 +83,11 @@ impl MemoryObject {
         }
     }
 
+    /// Returns whether it is a block, which many allocations may share.
+    pub(crate) fn is_block(&self) -> bool {
+        self.shared
+    }
+
     /// Returns the number of maps that were not undone. Waits for a thread that is mapping or unmapping
     /// it.
     pub(crate) fn map_count(&self) -> u64 {
