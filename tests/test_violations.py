@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -303,3 +304,32 @@ def test_an_unflushed_write_still_warns(allocator: Allocator, device: SimulatedD
 
 def test_the_name_is_public() -> None:
     assert vk_mem.Violation is Violation and Violation.__module__ == "vk_mem"
+
+
+# ---- host writes where nothing is bound ----
+
+
+@pytest.mark.parametrize("profile", SimulatedDevice.profile_names())
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_host_write_outside_of_all_resources(profile: str, kept: bool) -> None:
+    device = SimulatedDevice(profile, watch_unbound=True)
+    flags = RANDOM | MAPPED if kept else RANDOM
+    with Allocator(device) as allocator:
+        buffer = allocator.create_buffer(SIZE, TRANSFER, flags=flags)
+        with buffer.map() as view:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+            view[:] = pattern(SIZE)
+            device.check_unbound()
+            assert device.violations == []
+            # Behind the end of all that a driver may add to a buffer.
+            ctypes.memset(address + SIZE + 4096, 5, 3)
+            if kept:
+                device.check_unbound()
+        found = only(device, "out_of_bounds")
+        check(found, buffer, SIZE + 4096, 3)
+        assert found.resource == buffer.handle
+        assert "wrote 3 bytes" in str(found) and "where nothing is bound" in str(found)
+        assert found.other is not None and found.other.startswith(f"buffer {buffer.handle:#x}")
+        assert buffer.read() == pattern(SIZE)
+        buffer.destroy()
+    assert device.violations == []

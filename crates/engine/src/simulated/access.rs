@@ -88,6 +88,21 @@ impl SimulatedDevice {
         }
     }
 
+    /// Returns the bytes that the host sees through a mapping; those of a range outside of live memory are missing.
+    pub fn host_read(&self, range: MemoryRange) -> Vec<u8> {
+        let host = {
+            let objects = self.objects.lock();
+            let object = objects.live.get(&range.memory.0);
+            let object = object.filter(|it| lies_inside(&range, it.public.size));
+            object.map(|it| Arc::clone(&it.host))
+        };
+        match host.map(|host| host.peek()) {
+            None => Vec::new(),
+            Some(None) => vec![0; range.size as usize],
+            Some(Some(store)) => store.read(range.offset, range.size),
+        }
+    }
+
     fn out_of_host_memory(&self) {
         self.report_violation(Call::Submit, "the host has no memory for the simulated contents");
     }

@@ -9,13 +9,15 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::SimulatedDevice;
 use crate::device::HostAddress;
 use crate::lock::{Mutex, rank};
 
 /// Size of the buffer for copies between stores, in bytes: so that no two locks are held at once, and
 /// none for long.
 const COPY_STEP: u64 = 64 << 10;
+
+/// What unmapped memory consists of, seen through its old address.
+pub(super) const POISON: u8 = 0xDD;
 
 /// Host memory that a simulated device accesses in place.
 pub trait HostBytes: Send + Sync + fmt::Debug {
@@ -162,7 +164,7 @@ impl Store {
             return;
         }
         aside.extend_from_slice(&contents.seen);
-        contents.seen.fill(SimulatedDevice::POISON);
+        contents.seen.fill(POISON);
         contents.aside = Some(aside);
     }
 
@@ -170,7 +172,7 @@ impl Store {
     pub(super) fn poison_for_good(&self) {
         let Bytes::Own { bytes, .. } = &self.bytes else { return };
         let mut contents = bytes.lock();
-        contents.seen.fill(SimulatedDevice::POISON);
+        contents.seen.fill(POISON);
         contents.aside = None;
     }
 

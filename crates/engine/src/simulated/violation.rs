@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use super::SimulatedDevice;
 use super::calls::Call;
-use crate::device::{MemoryHandle, MemoryRange};
+use crate::device::MemoryRange;
 
 /// What a violation breaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -110,41 +109,6 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.call.name(), self.finding.text)
-    }
-}
-
-impl SimulatedDevice {
-    /// Returns all violations so far.
-    pub fn violation_records(&self) -> Vec<Violation> {
-        self.violations.lock().clone()
-    }
-
-    /// Returns and removes the violations so far.
-    pub fn take_violation_records(&self) -> Vec<Violation> {
-        std::mem::take(&mut *self.violations.lock())
-    }
-
-    /// Returns all violations of the contract so far, as texts.
-    pub fn violations(&self) -> Vec<String> {
-        self.violations.lock().iter().map(ToString::to_string).collect()
-    }
-
-    /// Returns and removes the violations so far, as texts: for tests that provoke them.
-    pub fn take_violations(&self) -> Vec<String> {
-        self.take_violation_records().iter().map(ToString::to_string).collect()
-    }
-
-    /// Records a violation that a layer above detected.
-    pub fn report_violation(&self, call: Call, what: impl AsRef<str>) {
-        self.report(call, what.as_ref());
-    }
-
-    /// Records a violation with its figures.
-    pub fn report(&self, call: Call, finding: impl Into<Finding>) {
-        let finding = finding.into();
-        let of = |memory: MemoryHandle| self.memory(memory).map(|it| it.memory_type_index);
-        let memory_type_index = finding.place.and_then(|place| of(place.memory));
-        self.violations.lock().push(Violation { call, finding, memory_type_index });
     }
 }
 

@@ -107,7 +107,7 @@ const MOST_HEAPS: usize = 16;
 /// `strict_host_access=True` is for tests: memory that was not created for the host, by a HOST_ACCESS flag or
 /// MAPPED, by required HOST_VISIBLE memory or one of VMA's older usages, cannot be mapped, read, written or
 /// flushed then, wherever it lies. So a test on a device whose memory is all visible finds what fails on a
-/// discrete card. Memory that was created with HOST_ACCESS_SEQUENTIAL_WRITE alone cannot be read either, which is slow
+/// discrete card. Memory that was created with HOST_ACCESS_SEQUENTIAL_WRITE cannot be read either, which is slow
 /// where it is write-combined, and what a transfer in flight uses cannot be written. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the

@@ -134,8 +134,7 @@ pub fn promised_host_access(create: &AllocationCreateInfo) -> HostAccess {
     let visible = MemoryPropertyFlags::HOST_VISIBLE
         | MemoryPropertyFlags::HOST_COHERENT
         | MemoryPropertyFlags::HOST_CACHED;
-    let is_cached = create.flags.contains(AllocationCreateFlags::HOST_ACCESS_RANDOM)
-        || create.required_flags.contains(MemoryPropertyFlags::HOST_CACHED);
+    let is_cached = create.required_flags.contains(MemoryPropertyFlags::HOST_CACHED);
     let is_promised = create.flags.intersects(flags)
         || create.required_flags.intersects(visible)
         || matches!(

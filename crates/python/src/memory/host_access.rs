@@ -327,7 +327,7 @@ impl Resource {
             return Ok(());
         }
         let why = format!(
-            "{} was created with HOST_ACCESS_SEQUENTIAL_WRITE alone, and strict_host_access is on: its memory may \
+            "{} was created with HOST_ACCESS_SEQUENTIAL_WRITE, and strict_host_access is on: its memory may \
              be write-combined, from which the host reads very slowly. Pass flags=HOST_ACCESS_RANDOM to read it, \
              or use download()",
             face.describe()

@@ -64,6 +64,10 @@ const MOST_HEAPS: usize = 16;
 /// read so, up to 256 MiB of it. Not for memory that is imported or can be exported. A memory object that was mapped
 /// several times is not kept mapped then, and each map and unmap copies all of it.
 ///
+/// With `watch_unbound`, a host write to mapped memory that no buffer or image is bound to is among the `violations`,
+/// through whatever address it was made. It is found when the memory is unmapped, flushed, invalidated or freed, and by
+/// `check_unbound()`. Memory that is used without a buffer or image counts as such. Each look reads the memory object.
+///
 /// Raises `InvalidArgumentError` for a device that violates Vulkan's limits, such as a page size that is not
 /// a power of two.
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
@@ -155,7 +159,7 @@ impl SimulatedDevice {
         profile = None, *, heaps = None, types = None, device_type = None,
         buffer_image_granularity = None, non_coherent_atom_size = None,
         max_memory_allocation_count = None, max_memory_allocation_size = None, transfer_queue = None,
-        queue_flags = None, queue_lock = None, poison_unmapped = false
+        queue_flags = None, queue_lock = None, poison_unmapped = false, watch_unbound = false
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -172,6 +176,7 @@ impl SimulatedDevice {
         queue_flags: Option<&Bound<'_, PyAny>>,
         queue_lock: Option<&Bound<'_, PyAny>>,
         poison_unmapped: bool,
+        watch_unbound: bool,
     ) -> PyResult<PyClassInitializer<Self>> {
         let profile = profile.as_ref().map(|text| text.0.as_str());
         let profile = match (profile, heaps, types) {
@@ -237,6 +242,7 @@ impl SimulatedDevice {
         let lock = queue_lock.map(OwnersLock::new).transpose()?;
         let driver = driver.with_queue_lock(lock.clone().map(|lock| lock as Arc<dyn QueueLock>));
         driver.device().set_poison_unmapped(poison_unmapped);
+        driver.set_watch_unbound(watch_unbound);
         let driver = Arc::new(driver);
         let device = Device::simulated(driver.clone(), lock);
         let core = device.core.clone();

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use vkmem_engine::Violation as Record;
 
 use super::simulated::SimulatedDevice;
+use crate::interpreter::detach;
 
 /// A rule that a program broke on a simulated device; `str()` is one sentence.
 ///
@@ -81,5 +82,12 @@ impl SimulatedDevice {
     fn take_violations(&self, py: Python<'_>) -> PyResult<Vec<Violation>> {
         let found = self.driver(py)?.device().take_violation_records();
         Ok(found.iter().map(Violation::from).collect())
+    }
+
+    /// Looks now for host writes to memory that nothing is bound to (`watch_unbound`), wherever memory is mapped.
+    fn check_unbound(&self, py: Python<'_>) -> PyResult<()> {
+        let driver = self.driver(py)?;
+        detach(py, || driver.check_unbound());
+        Ok(())
     }
 }

@@ -118,7 +118,8 @@ const STRICT: &str =
     "its allocator has strict_host_access, and it was created without a flag of HOST_ACCESS";
 
 /// Why the host does not read memory that it may write.
-const WRITE_ONLY: &str = "its allocator has strict_host_access, and it was created with HOST_ACCESS_SEQUENTIAL_WRITE alone";
+const WRITE_ONLY: &str =
+    "its allocator has strict_host_access, and it was created with HOST_ACCESS_SEQUENTIAL_WRITE";
 
 /// Whether the host sees its memory, and strict mode keeps it out.
 fn is_kept_out(resource: &Resource) -> bool {

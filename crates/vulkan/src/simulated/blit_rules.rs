@@ -7,7 +7,8 @@ use crate::simulated::codec::Codec;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::Access;
 use crate::simulated::image_copy::{READ, WRITTEN, pairs};
-use crate::simulated::surface::{Needs, Part, Surface};
+use crate::simulated::layers::Needs;
+use crate::simulated::surface::{Part, Surface};
 use crate::simulated::work::{Plan, Work};
 
 impl SimulatedDriver {

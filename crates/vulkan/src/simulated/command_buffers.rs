@@ -5,7 +5,7 @@ use vkmem_engine::{Call, CallError, DeviceError, VALIDATION_FAILED};
 
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::order::Side;
+use crate::simulated::unordered::Side;
 
 /// Handles of command buffers spell "CMD" in their upper bytes.
 const TAG: u64 = 0x434D_4400_0000_0000;

@@ -33,6 +33,7 @@ use crate::simulated::pending::{CommandBuffers, Completion, Submissions};
 use crate::simulated::registry;
 use crate::simulated::resources::{Resource, Resources};
 use crate::simulated::rules::{BufferShape, ImageShape, RequirementRules};
+use crate::simulated::seen::Watch;
 use vkmem_engine::words::bytes;
 
 /// Buffer handles spell "BUF" in their upper bytes, image handles "IMG".
@@ -76,6 +77,7 @@ pub struct SimulatedDriver {
     pub(super) second_queue: Option<TransferQueue>,
     pub(super) owners_lock: Option<Arc<dyn QueueLock>>,
     pub(super) command_buffers: Mutex<CommandBuffers, rank::SimulatedResources>,
+    pub(super) watch: Watch,
 }
 
 impl SimulatedDriver {
@@ -105,6 +107,7 @@ impl SimulatedDriver {
             second_queue: None,
             owners_lock: None,
             command_buffers: Mutex::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -413,8 +416,10 @@ impl SimulatedDriver {
             return;
         }
         let removed = resources.lock().remove(handle);
-        if let Err(what) = removed {
-            self.device.report_violation(call, format!("{handle:#x}: {what}"));
+        match removed {
+            // What it leaves is nobody's write.
+            Ok(resource) => self.see_again(&resource.used()),
+            Err(what) => self.device.report_violation(call, format!("{handle:#x}: {what}")),
         }
     }
 }
@@ -441,24 +446,28 @@ impl DeviceMemory for SimulatedDriver {
     }
 
     fn free(&self, memory: MemoryHandle) {
+        self.end_watch(Call::Free, memory);
         self.device.free(memory);
         registry::forget_closed();
     }
 
     fn map(&self, memory: MemoryHandle) -> Result<HostAddress, DeviceError> {
-        self.device.map(memory)
+        self.device.map(memory).inspect(|_| self.begin_watch(memory))
     }
 
     fn unmap(&self, memory: MemoryHandle) {
+        self.end_watch(Call::Unmap, memory);
         self.device.unmap(memory);
     }
 
     fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
+        self.check_unbound_of(Call::Flush, ranges);
         self.device.flush(ranges)
     }
 
     fn invalidate(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
-        self.device.invalidate(ranges)
+        self.check_unbound_of(Call::Invalidate, ranges);
+        self.device.invalidate(ranges).inspect(|()| self.see_again(ranges))
     }
 
     fn may_stay_mapped(&self) -> bool {

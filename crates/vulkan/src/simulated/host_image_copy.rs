@@ -12,7 +12,8 @@ use crate::driver::submission::{LayoutChange, TransferCommand};
 use crate::instance::extensions::HOST_IMAGE_COPY;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::image_copy::Rows;
-use crate::simulated::surface::{Needs, Part};
+use crate::simulated::layers::Needs;
+use crate::simulated::surface::Part;
 
 const SOURCES: [vk::ImageLayout; 3] = [
     vk::ImageLayout::GENERAL,

@@ -8,7 +8,8 @@ use crate::driver::contract::Driver;
 use crate::driver::texel;
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::Access;
-use crate::simulated::surface::{Needs, Part};
+use crate::simulated::layers::Needs;
+use crate::simulated::surface::Part;
 use crate::simulated::work::{Direction, Piece, Plan, Work};
 
 pub(super) const READ: Needs = Needs {

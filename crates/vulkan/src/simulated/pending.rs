@@ -8,8 +8,8 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::TransferCommand;
-use crate::simulated::order::Unordered;
 use crate::simulated::ownership::Away;
+use crate::simulated::unordered::Unordered;
 
 /// When a simulated device executes submissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

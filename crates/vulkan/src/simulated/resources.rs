@@ -36,6 +36,18 @@ impl<S> Resource<S> {
         let (memory, offset) = self.bound?;
         Some(MemoryRange { memory, offset, size: self.requirements.size })
     }
+
+    /// Returns all ranges of memory that it may have used, which are larger for planes that were bound separately.
+    pub(super) fn used(&self) -> Vec<MemoryRange> {
+        let size = self.requirements.size;
+        let planes = self.planes.iter();
+        let planes = planes.map(|(_, memory, offset)| MemoryRange {
+            memory: *memory,
+            offset: *offset,
+            size,
+        });
+        self.place().into_iter().chain(planes).collect()
+    }
 }
 
 /// All live resources of one kind. Handles are consecutive numbers after a tag for the kind and are not
@@ -107,6 +119,11 @@ impl<S> Resources<S> {
             self.gone.insert(handle, place);
         }
         Ok(removed)
+    }
+
+    /// Returns all live resources, in any order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, &Resource<S>)> {
+        self.live.iter().map(|(handle, resource)| (*handle, resource))
     }
 
     /// Returns where a resource lay that was destroyed.

@@ -12,9 +12,9 @@ use crate::driver::resource_handle::ResourceHandle;
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::driver::transfer_queue::TransferQueue;
 use crate::simulated::driver::SimulatedDriver;
-use crate::simulated::order::Side;
 use crate::simulated::ownership::Away;
 use crate::simulated::pending::{Completion, Pending, State};
+use crate::simulated::unordered::Side;
 
 impl SimulatedDriver {
     /// Gives the device a second queue, or takes it away.

@@ -12,8 +12,8 @@ use vkmem_engine::{
 use crate::driver::submission::{QueueLock, Submission, TransferCommand};
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::intersection;
-use crate::simulated::order::{Side, Unordered};
 use crate::simulated::pending::{Completion, Pending, State};
+use crate::simulated::unordered::{Side, Unordered};
 use crate::simulated::work::{Piece, Work};
 
 fn failed(error: DeviceError) -> CallError {

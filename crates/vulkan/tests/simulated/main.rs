@@ -12,6 +12,7 @@ mod requirements;
 mod submissions;
 mod transfer_queue;
 mod transfers;
+mod unbound;
 
 use std::ptr;
 
