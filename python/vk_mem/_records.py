@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vk_mem._vk_mem import Allocation, Buffer, Image
-    from vk_mem.memory.buffer_heap import BufferSlice
+    from vk_mem._vk_mem import Allocation, Buffer, Image, _HostBytes
 
 __all__ = ["AllocationRecord"]
 
@@ -42,9 +41,9 @@ class AllocationRecord:
     _object: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
-    def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
+    def allocation(self) -> Buffer | Image | Allocation | _HostBytes | None:
         """The object; None if it does not exist any more."""
-        found: Buffer | Image | Allocation | BufferSlice | None = (
+        found: Buffer | Image | Allocation | _HostBytes | None = (
             self._object() if self._object else None
         )
         return found

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vk_mem._records import AllocationRecord
-    from vk_mem._vk_mem import Allocation, Buffer, Image
-    from vk_mem.memory.buffer_heap import BufferSlice
+    from vk_mem._vk_mem import Allocation, Buffer, Image, _HostBytes
 
 __all__ = [
     "CorruptionError",
@@ -167,7 +166,7 @@ class CorruptionError(VkMemError):
         self.others = ()
 
     @property
-    def allocation(self) -> Buffer | Image | Allocation | BufferSlice | None:
+    def allocation(self) -> Buffer | Image | Allocation | _HostBytes | None:
         """The resource, allocation or `BufferSlice`; None if the object does not exist any more."""
         return self.record.allocation if self.record else None
 
