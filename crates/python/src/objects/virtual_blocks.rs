@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use vkmem_engine::{MemoryHandle, Pattern, VirtualBlocks as Engine};
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
+use vkmem_engine::{MemoryHandle, Pattern, VirtualBlocks as Engine};
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
