@@ -2,7 +2,6 @@
 //! sees of memory that is not coherent, or cannot be mapped, through a copy.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use vkmem_engine::{
     Error, GuardedRange, GuardedUse, MappedMemory, MemoryAccess, MemoryPropertyFlags, MemoryRange,
@@ -13,13 +12,13 @@ use crate::allocator::DeviceAllocator;
 use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::{Checked, Finding, FreedContents};
 use crate::debugging::read_by_device::DeviceReader;
-use crate::driver::contract::Driver;
 use crate::host::cache_hints::prefetch_line;
 
 /// Bytes of mapped memory that are copied and compared at a time.
 const STEP: usize = 512;
 /// How many ranges before its own turn the memory of one is prefetched.
 const AHEAD: usize = 8;
+const NO_ROOM: Error = Error::NoHostMemory("a check of memory");
 
 /// A check of the memory of one allocator.
 pub(super) struct Check<'a> {
@@ -53,6 +52,10 @@ impl<'a> Check<'a> {
             GuardedUse::Quarantined => freed(range.id?).map(Expected::Byte),
             GuardedUse::Unused => None,
         };
+        let mut wanted: Vec<(&GuardedRange, Expected)> = Vec::new();
+        wanted.try_reserve_exact(ranges.len()).map_err(|_| NO_ROOM)?;
+        // Asked once: what is freed meanwhile may have another answer later.
+        wanted.extend(ranges.iter().filter_map(|range| Some((range, expected(range)?))));
         let info = self.allocator.driver().info();
         let index = memory.memory_type_index();
         let is_visible =
@@ -60,28 +63,21 @@ impl<'a> Check<'a> {
         let before = self.outcome.findings.len();
         let mut checked = 0;
         if is_visible {
-            checked = self.compare_mapped(memory, ranges, expected)?;
+            checked = self.compare_mapped(memory, &wanted)?;
         }
         if !is_visible || info.is_non_coherent(index) {
-            let told = self.told(before);
-            let untold =
-                |range: &GuardedRange| expected(range).filter(|_| !told.contains(&range.offset));
-            let pairs = ranges.iter().filter_map(|it| Some((it, untold(it)?)));
+            self.drop_told(before, &mut wanted);
             let found = &mut self.outcome.findings;
-            let (read, unchecked) = self.reader.compare(memory, pairs, |range, comparison| {
+            let (read, unchecked) = self.reader.compare(memory, &wanted, |range, comparison| {
                 found.extend(finding(memory, range, comparison));
             })?;
             if !is_visible {
                 checked = read;
                 self.outcome.unchecked.extend(unchecked);
             } else if unchecked.is_some() {
-                let told = self.told(before);
-                let untold = |range: &GuardedRange| {
-                    expected(range).filter(|_| !told.contains(&range.offset))
-                };
-                let pairs = ranges.iter().filter_map(|it| Some((it, untold(it)?)));
-                self.invalidate(memory, pairs)?;
-                self.compare_mapped(memory, ranges, untold)?;
+                self.drop_told(before, &mut wanted);
+                self.invalidate(memory, &wanted)?;
+                self.compare_mapped(memory, &wanted)?;
             }
         }
         self.outcome.ranges += checked;
@@ -91,48 +87,46 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Returns the offsets of the ranges of the findings from a number on.
-    fn told(&self, from: usize) -> HashSet<u64> {
-        self.outcome.findings[from..].iter().map(|it| it.range.offset).collect()
+    /// Leaves out the ranges of the findings from a number on.
+    fn drop_told(&self, from: usize, wanted: &mut Vec<(&GuardedRange, Expected)>) {
+        let told: HashSet<u64> =
+            self.outcome.findings[from..].iter().map(|it| it.range.offset).collect();
+        if !told.is_empty() {
+            wanted.retain(|(range, _)| !told.contains(&range.offset));
+        }
     }
 
-    /// Compares the host's view of those ranges of which `expected` knows what they hold; returns their number.
+    /// Compares the host's view of ranges with what they have to hold; returns their number. What the device wrote is
+    /// not made visible for that: it is read by a copy.
     fn compare_mapped(
         &mut self,
         memory: &MemoryAccess,
-        ranges: &[GuardedRange],
-        expected: impl Fn(&GuardedRange) -> Option<Expected>,
+        ranges: &[(&GuardedRange, Expected)],
     ) -> Result<u64, Error> {
         let mapped = memory.map()?;
-        let mut told = HostReads { driver: self.allocator.driver().as_ref(), memory, told: 0..0 };
-        let mut count = 0;
         let mut buffer = [0; STEP];
-        for (at, range) in ranges.iter().enumerate() {
+        for (at, &(range, expected)) in ranges.iter().enumerate() {
             // Margins are far apart, so each of them is in another page.
-            if let Some(later) = ranges.get(at + AHEAD) {
+            if let Some((later, _)) = ranges.get(at + AHEAD) {
                 prefetch_line(mapped.address.at(later.offset).0.get() as u64);
             }
-            let Some(expected) = expected(range) else { continue };
-            count += 1;
-            told.add(range);
             let comparison = compare_mapped(&mapped, range, expected, &mut buffer);
             self.outcome.findings.extend(finding(memory, range, comparison));
         }
-        told.finish();
-        Ok(count)
+        Ok(ranges.len() as u64)
     }
 
     /// Makes what the device wrote visible to the host, except in atoms that are shared with a live allocation, where
     /// the host may have written what it has not flushed yet.
-    fn invalidate<'r>(
+    fn invalidate(
         &self,
         memory: &MemoryAccess,
-        ranges: impl Iterator<Item = (&'r GuardedRange, Expected)>,
+        ranges: &[(&GuardedRange, Expected)],
     ) -> Result<(), Error> {
         let engine = self.allocator.engine();
         let Some(atom) = engine.atom_size(memory.memory_type_index()) else { return Ok(()) };
         let ranges: Vec<MemoryRange> =
-            ranges.filter_map(|(range, _)| own_atoms(memory, range, atom)).collect();
+            ranges.iter().filter_map(|(range, _)| own_atoms(memory, range, atom)).collect();
         if ranges.is_empty() {
             return Ok(());
         }
@@ -163,32 +157,6 @@ fn own_atoms(memory: &MemoryAccess, range: &GuardedRange, atom: u64) -> Option<M
     };
     let memory = memory.handle();
     (start < end).then(|| MemoryRange { memory, offset: start, size: end - start })
-}
-
-/// Tells a simulated device which memory the host reads, neighbours together.
-struct HostReads<'a> {
-    driver: &'a dyn Driver,
-    memory: &'a MemoryAccess,
-    told: Range<u64>,
-}
-
-impl HostReads<'_> {
-    fn add(&mut self, range: &GuardedRange) {
-        if range.offset != self.told.end {
-            self.finish();
-            self.told.start = range.offset;
-        }
-        self.told.end = range.offset + range.size;
-    }
-
-    fn finish(&self) {
-        let Range { start, end } = self.told;
-        if start < end {
-            let range =
-                MemoryRange { memory: self.memory.handle(), offset: start, size: end - start };
-            self.driver.host_access(range, false);
-        }
-    }
 }
 
 /// Compares one range. Others may write it meanwhile, so its bytes are copied before they are looked at.

@@ -48,15 +48,16 @@ impl<'a> DeviceReader<'a> {
     pub(super) fn compare<'r>(
         &mut self,
         memory: &MemoryAccess,
-        ranges: impl Iterator<Item = (&'r GuardedRange, Expected)> + Clone,
+        ranges: &[(&'r GuardedRange, Expected)],
         mut take: impl FnMut(&GuardedRange, Comparison),
     ) -> Result<(u64, Option<Unchecked>), Error> {
         let unchecked = |ranges, why| {
             let (memory_type_index, memory) = (memory.memory_type_index(), memory.handle());
             (ranges > 0).then_some(Unchecked { memory, memory_type_index, ranges, why })
         };
-        let (mut count, mut bytes) = (0, 0);
-        ranges.clone().for_each(|(range, _)| (count, bytes) = (count + 1, bytes + range.size));
+        let ranges = ranges.iter().copied();
+        let count = ranges.len() as u64;
+        let bytes: u64 = ranges.clone().map(|(range, _)| range.size).sum();
         if self.driver.queue_flags().is_empty() {
             return Ok((0, unchecked(count, NO_QUEUE)));
         }

@@ -14,7 +14,7 @@ use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::hazards::intersection;
 use crate::simulated::pending::{Completion, Pending, State};
 use crate::simulated::transfer::LastCopy;
-use crate::simulated::unordered::{Side, Unordered};
+use crate::simulated::unordered::Side;
 use crate::simulated::work::{Piece, Work};
 
 impl SimulatedDriver {
