@@ -145,7 +145,7 @@ impl Dedicated {
                 let memory = HeldObject { memory, lease, offset, margins, is_filled };
                 quarantine.push(key, Entry { former: key, size, frame, memory });
                 if quarantine.is_overdue(frame) {
-                    release.end_overdue(&self.quarantines, self.pool_key);
+                    release.end_overdue(self.quarantines.clone(), self.pool_key);
                 }
             }
             // `vkFreeMemory` unmaps the memory.

@@ -113,7 +113,7 @@ impl Blocks {
         let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
         release.unmap(memory, maps);
         if quarantine.is_overdue(frame) {
-            release.end_overdue(&guard.shared, guard.pool_key);
+            release.end_overdue(guard.shared.clone(), guard.pool_key);
         }
         Some((tag, region.block))
     }

@@ -39,14 +39,9 @@ impl MemoryAccess {
     }
 
     /// Returns whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`), so that no other may be
-    /// bound to it.
+    /// bound to it, or may be so by a `pNext` chain of the caller's: blocks, which are for many, are not.
     pub fn names_resource(&self) -> bool {
-        self.0.names_resource
-    }
-
-    /// Returns whether it was allocated with a `pNext` chain of the caller's.
-    pub fn has_chain(&self) -> bool {
-        self.0.info.next != 0
+        self.0.names_resource || (self.0.info.next != 0 && !self.0.is_block())
     }
 
     /// Returns the `VkExternalMemoryHandleTypeFlags` that it was allocated for.

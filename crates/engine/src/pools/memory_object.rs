@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::handle::PoolKey;
 use crate::heap::ledger::{Debt, HeapLedger};
 use crate::lock::{Mutex, rank};
-use crate::pools::quarantine::Quarantines;
+use crate::pools::overdue::EndQuarantine;
 use crate::words::bytes;
 
 /// A shared block stays mapped after this many maps and unmaps: mapping is a system call, while a mapping
@@ -81,6 +81,11 @@ impl MemoryObject {
             owed: AtomicU64::new(0),
             mapping,
         }
+    }
+
+    /// Returns whether it is a block, which many allocations may share.
+    pub(crate) fn is_block(&self) -> bool {
+        self.shared
     }
 
     /// Returns the number of maps that were not undone. Waits for a thread that is mapping or unmapping
@@ -256,7 +261,7 @@ struct Work {
     unmap: Option<(Arc<MemoryObject>, u64)>,
     free: Vec<Arc<Lease>>,
     /// A pool in whose quarantine something is overdue.
-    overdue: Option<(Arc<Quarantines>, PoolKey)>,
+    overdue: Option<(Arc<dyn EndQuarantine>, PoolKey)>,
 }
 
 impl Release {
@@ -290,8 +295,8 @@ impl Release {
     }
 
     /// Lets what is overdue in the quarantine of a pool be given out again when this is dropped.
-    pub(crate) fn end_overdue(&mut self, quarantines: &Arc<Quarantines>, pool_key: PoolKey) {
-        self.0.get_or_insert_default().overdue = Some((quarantines.clone(), pool_key));
+    pub(crate) fn end_overdue(&mut self, quarantines: Arc<dyn EndQuarantine>, pool_key: PoolKey) {
+        self.0.get_or_insert_default().overdue = Some((quarantines, pool_key));
     }
 
     /// Lets a debt of the heap end, as far as possible, when the memory is freed.

@@ -12,6 +12,7 @@ pub(crate) mod leaving;
 pub(crate) mod margin;
 pub(crate) mod memory_object;
 pub(crate) mod moves;
+pub(crate) mod overdue;
 pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod prefetch_queue;

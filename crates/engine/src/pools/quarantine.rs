@@ -8,6 +8,7 @@ use crate::debugging::options::QuarantineLimit;
 use crate::handle::{PoolKey, SlotKey};
 use crate::lock::{RwLock, rank};
 use crate::pools::leaving::QuarantineOwner;
+use crate::pools::overdue::EndQuarantine;
 
 /// The freed allocations that leave a quarantine together: so many are looked at before any of them is given out.
 pub(crate) const LEAVING_AT_ONCE: usize = 256;
@@ -106,12 +107,6 @@ impl<T: Clone> Quarantine<T> {
     }
 }
 
-/// Pools whose quarantine can end.
-pub(crate) trait EndQuarantine: Send + Sync {
-    /// Gives out again what is overdue in a pool. May call the driver.
-    fn end_overdue(&self, pool_key: PoolKey);
-}
-
 /// What the quarantines of all pools share.
 #[derive(Default)]
 pub(crate) struct Quarantines {
@@ -144,9 +139,10 @@ impl Quarantines {
     pub fn set_pools(&self, pools: Weak<dyn EndQuarantine>) {
         let _ = self.pools.set(pools);
     }
+}
 
-    /// Gives out again what is overdue in a pool.
-    pub fn end_overdue(&self, pool_key: PoolKey) {
+impl EndQuarantine for Quarantines {
+    fn end_overdue(&self, pool_key: PoolKey) {
         if let Some(pools) = self.pools.get().and_then(Weak::upgrade) {
             pools.end_overdue(pool_key);
         }

@@ -10,9 +10,8 @@ use vkmem_engine::{
 };
 
 use crate::allocator::DeviceAllocator;
-use crate::debugging::FreedContents;
 use crate::debugging::contents::{Comparison, Expected};
-use crate::debugging::finding::{Checked, Finding};
+use crate::debugging::finding::{Checked, Finding, FreedContents};
 use crate::debugging::read_by_device::DeviceReader;
 use crate::driver::contract::Driver;
 use crate::host::cache_hints::prefetch_line;

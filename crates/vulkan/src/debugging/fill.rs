@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use vkmem_engine::{
-    AllocationMemory, Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags,
-    MemoryRange, Pattern,
+    Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags, MemoryRange, Pattern,
 };
 
 use crate::allocator::DeviceAllocator;
 use crate::debugging::fill_by_device::write_by_device;
+use crate::debugging::job::Job;
 use crate::debugging::target::{FillTarget, LeftOut, LeftOutPart};
 
 const IMPORTED: &str = "its memory was imported, with what it holds";
@@ -25,24 +25,6 @@ pub(super) struct Order {
     pub(super) margins: Option<u64>,
     /// Whether the device writes what the host could write, too.
     pub(super) by_device: bool,
-}
-
-/// What of one target is to be written.
-pub(super) struct Job {
-    pub(super) place: AllocationMemory,
-    /// The byte, if its contents are filled.
-    pub(super) contents: Option<u8>,
-    /// The pattern, if it has margins to be written.
-    pub(super) margins: Option<Pattern>,
-}
-
-impl Job {
-    /// Returns where its margins lie in the memory object; empty ranges if they are not to be written.
-    pub(super) fn margins(&self) -> [Range<u64>; 2] {
-        let AllocationMemory { offset, size, margin, .. } = self.place;
-        let margin = if self.margins.is_some() { margin } else { 0 };
-        [offset - margin..offset, offset + size..offset + size + margin]
-    }
 }
 
 /// Writes what is ordered; returns what was left out.

@@ -6,7 +6,7 @@ use ash::vk;
 use vkmem_engine::{AllocationId, AllocationMemory, Error};
 
 use crate::debugging::clear::clear_value;
-use crate::debugging::fill::Job;
+use crate::debugging::job::Job;
 use crate::debugging::scratch::{Purpose, Scratch};
 use crate::debugging::target::{FillTarget, LeftOut, LeftOutPart};
 use crate::debugging::windows::Windows;

@@ -1,6 +1,10 @@
-//! What a check has found.
+//! What a check is told, and what it has found.
 
-use vkmem_engine::{Difference, GuardedRange, MemoryHandle};
+use vkmem_engine::{AllocationId, Difference, GuardedRange, MemoryHandle};
+
+/// Returns the byte that the contents of a freed allocation in quarantine were filled with; `None` if they were not,
+/// or if that is not known: then its contents are not checked.
+pub type FreedContents<'a> = &'a dyn Fn(AllocationId) -> Option<u8>;
 
 /// Memory that was written and must not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod contents;
 mod fill;
 mod fill_by_device;
 pub(crate) mod finding;
+mod job;
 mod read_by_device;
 mod scratch;
 pub(crate) mod target;
@@ -20,12 +21,8 @@ use vkmem_engine::{AllocationId, Error, GuardedRange, GuardedUse, PoolId, Quaran
 use crate::allocator::DeviceAllocator;
 use crate::debugging::check::Check;
 use crate::debugging::fill::{Order, write};
-use crate::debugging::finding::Checked;
+use crate::debugging::finding::{Checked, FreedContents};
 use crate::debugging::target::{FillTarget, LeftOut};
-
-/// Returns the byte that the contents of a freed allocation in quarantine were filled with; `None` if they were not,
-/// or if that is not known: then its contents are not checked.
-pub type FreedContents<'a> = &'a dyn Fn(AllocationId) -> Option<u8>;
 
 /// Writes and checks the memory of one allocator.
 #[derive(Clone, Copy, Debug)]

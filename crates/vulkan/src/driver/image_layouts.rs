@@ -44,7 +44,8 @@ impl ImageParts {
     /// use of a part says its layouts before and after.
     pub(crate) fn of(group: &[TransferCommand]) -> Self {
         let mut found = Self::default();
-        for (image, of_use, layouts) in group.iter().flat_map(TransferCommand::images).flatten() {
+        let users = group.iter().filter(|it| it.has_images());
+        for (image, of_use, layouts) in users.flat_map(TransferCommand::images).flatten() {
             let during = match of_use {
                 ImageUse::Read => vk::ImageLayout::TRANSFER_SRC_OPTIMAL,
                 ImageUse::Write => vk::ImageLayout::TRANSFER_DST_OPTIMAL,

@@ -149,6 +149,11 @@ pub(crate) enum ImageUse {
 }
 
 impl TransferCommand {
+    /// Returns whether the command uses images.
+    pub(crate) fn has_images(&self) -> bool {
+        !matches!(self, Self::FillBuffer { .. } | Self::CopyBuffer { .. } | Self::Barrier)
+    }
+
     /// Returns the parts of images that the command uses, source before target.
     pub(crate) fn images(&self) -> [Option<(vk::Image, ImageUse, LayoutChange)>; 2] {
         match *self {

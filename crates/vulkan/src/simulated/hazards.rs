@@ -31,6 +31,9 @@ impl Access {
     }
 }
 
+/// What spans lie in: a memory object, or an aspect and a level of an image.
+type Line = (u8, u64, u32, u32);
+
 /// The place of an access in a line, so that those that overlap are neighbours when sorted: bytes of memory, or
 /// rows of a level of an image.
 struct Span<'a> {
@@ -66,7 +69,10 @@ fn describe(access: &Access) -> String {
 /// Returns a description of the first two commands, of those without a barrier between them, of which one writes
 /// what the other one uses. The numbers are those of the commands in their group.
 pub(super) fn find_hazard(accesses: &[(usize, Access)]) -> Option<String> {
-    let mut lines: HashMap<(u8, u64, u32, u32), Vec<Span<'_>>> = HashMap::new();
+    let mut lines: Vec<Vec<Span<'_>>> = Vec::new();
+    let mut numbers: HashMap<Line, usize> = HashMap::new();
+    // Many copies in a row are between the same two.
+    let mut recent: [Option<(Line, usize)>; 2] = [None; 2];
     for (command, access) in accesses {
         let (line, start, end) = match &access.place {
             Place::Bytes(range) => {
@@ -77,9 +83,20 @@ pub(super) fn find_hazard(accesses: &[(usize, Access)]) -> Option<String> {
                 (line, part.first[1], part.first[1] + part.counts[1])
             }
         };
-        lines.entry(line).or_default().push(Span { start, end, command: *command, access });
+        let number = match recent.iter().flatten().find(|(known, _)| *known == line) {
+            Some((_, number)) => *number,
+            None => {
+                let number = *numbers.entry(line).or_insert(lines.len());
+                recent = [Some((line, number)), recent[0]];
+                number
+            }
+        };
+        if number == lines.len() {
+            lines.push(Vec::new());
+        }
+        lines[number].push(Span { start, end, command: *command, access });
     }
-    for spans in lines.values_mut() {
+    for spans in &mut lines {
         if !spans.iter().any(|it| it.access.writes) {
             continue;
         }

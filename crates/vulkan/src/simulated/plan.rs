@@ -34,7 +34,8 @@ impl SimulatedDriver {
         let is_refused: Vec<bool> = wrong.iter().map(Option::is_some).collect();
         let mut violations: Vec<String> = wrong.iter_mut().filter_map(Option::take).collect();
         let mut users = vec![0; parts.parts.len()];
-        for (image, _, layouts) in group.iter().flat_map(TransferCommand::images).flatten() {
+        let with_images = group.iter().filter(|it| it.has_images());
+        for (image, _, layouts) in with_images.flat_map(TransferCommand::images).flatten() {
             if let Some(index) = parts.index_of(image, &layouts.range) {
                 users[index] += 1;
             }

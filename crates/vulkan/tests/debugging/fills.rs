@@ -174,6 +174,35 @@ fn what_cannot_be_filled_is_left_out_with_the_reason() {
     world.end(&targets);
 }
 
+/// A chain of the caller's may dedicate memory to a resource.
+#[test]
+fn memory_with_a_chain_of_the_callers_is_written_through_its_resource_only() {
+    let world = World::new("nvidia-h200");
+    let chain = vk::MemoryPriorityAllocateInfoEXT::default();
+    let info = vk::BufferCreateInfo::default().size(1003);
+    let usage = vk::BufferUsageFlags::STORAGE_BUFFER | vk::BufferUsageFlags::TRANSFER_DST;
+    let create = AllocationCreateInfo {
+        memory_type_bits: 1 << world.hidden_type(),
+        memory_allocate_next: (&raw const chain).expose_provenance(),
+        ..Default::default()
+    };
+    // SAFETY: a plain create info, and a chain that lives as long as the test.
+    let (buffer, made) = unsafe {
+        let info = info.usage(usage);
+        world.allocator.create_buffer(&info, &create, |on, it| on.allocate(it))
+    }
+    .unwrap();
+    let unknown = crate::bare(made.id);
+    let found = world.prepare(&[unknown]);
+    assert!(found.len() == 1 && found[0].why.contains("not known"), "{found:?}");
+    let handle = ResourceHandle::Buffer(buffer);
+    let usage = usage.as_raw().into();
+    let target = FillTarget { handle, usage, buffer_size: 1003, image: None, id: made.id };
+    assert_eq!(world.prepare(&[target]), []);
+    assert!(world.read(&made, 0, 1003).iter().all(|it| *it == NEW));
+    world.end(&[target]);
+}
+
 #[test]
 fn lazily_allocated_memory_is_never_filled() {
     let mut count = 0;
