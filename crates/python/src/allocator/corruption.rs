@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use super::Allocator;
 use crate::arguments::callback::{callable, exchange};
 use crate::arguments::numbers::unsigned_32;
-use crate::lifetime::debugger::Created;
+use crate::lifetime::ownership::Created;
 use crate::objects::image::{self, Image};
 use crate::objects::resource::ResourceObject;
 

@@ -10,15 +10,16 @@ use vkmem_engine::{AllocationId, Error, PoolId, PoolKey};
 use vkmem_vulkan::{FillTarget, ResourceHandle};
 
 use super::listener::Watcher;
+use super::moment::Moment;
 use super::raising;
-use super::records::{Moment, Record};
+use super::records::Record;
 use super::settings::{Contents, DebugSettings};
 use super::state::DebugState;
 use crate::errors::{feature_not_present, to_py};
 use crate::interpreter::{detach, in_finaliser};
-use crate::lifetime::debugger::{Created, Debugger, nothing_to_check};
+use crate::lifetime::debugger::nothing_to_check;
 use crate::lifetime::location::Location;
-use crate::lifetime::ownership::{AllocatorState, ResourceRef};
+use crate::lifetime::ownership::{AllocatorState, Created, Debugger, ResourceRef};
 
 /// Looks for faults of the program in the memory of an allocator.
 pub(super) struct AllocatorDebugger(Arc<DebugState>);

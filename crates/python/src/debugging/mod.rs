@@ -2,6 +2,7 @@
 
 mod debugger;
 mod listener;
+mod moment;
 mod raising;
 pub mod read;
 mod records;

@@ -3,40 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, Difference, GuardedUse, PoolKey};
+use vkmem_engine::{AllocationId, PoolKey};
 use vkmem_vulkan::FillTarget;
 
+use super::moment::{Fault, Moment};
 use super::report::Report;
 use super::settings::DebugSettings;
-use crate::observe::call_site::Origin;
 
 /// Sources of moves whose records may stay after their memory is gone, before it is looked which those are.
 const MANY_LEFT: usize = 256;
-
-/// Where and when something was done.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    /// Number of the call site; `None` if these are not tracked.
-    pub site: Option<u32>,
-    /// The index of the frame.
-    pub frame: u64,
-    /// The time.
-    pub at: Instant,
-}
-
-impl Moment {
-    /// The creation of a resource with this origin.
-    pub fn of(origin: Option<Origin>, frame: u64) -> Self {
-        Self {
-            site: origin.map(|it| it.site),
-            frame,
-            at: origin.map_or_else(Instant::now, |it| it.at),
-        }
-    }
-}
 
 /// A live allocation.
 pub struct Record {
@@ -71,22 +48,6 @@ pub struct FreedRecord {
     pub freed: Moment,
     /// What it was filled with; `None` if it was not.
     pub contents: Option<u8>,
-}
-
-/// Tells one fault from others.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fault(AllocationId, u8, u64, u64, u64);
-
-impl Fault {
-    /// A difference in a range of an allocation.
-    pub fn new(id: AllocationId, is: GuardedUse, found: &Difference) -> Self {
-        Self(id, is as u8, found.offset, found.length, found.count)
-    }
-
-    /// Returns the allocation.
-    pub fn id(&self) -> AllocationId {
-        self.0
-    }
 }
 
 /// All records of an allocator.

@@ -9,7 +9,7 @@ use vkmem_engine::words::{bytes, counted};
 use vkmem_engine::{AllocationId, GuardedUse};
 use vkmem_vulkan::Finding;
 
-use super::records::{Fault, Moment};
+use super::moment::{Fault, Moment};
 use super::text;
 use crate::errors::corruption_with;
 use crate::lifetime::describe::quoted;

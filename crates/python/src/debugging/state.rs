@@ -8,7 +8,8 @@ use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{AllocationId, Error, GuardedUse, PoolKey, Quarantined};
 use vkmem_vulkan::{FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger};
 
-use super::records::{Fault, FreedRecord, Moment, Record, Records};
+use super::moment::{Fault, Moment};
+use super::records::{FreedRecord, Record, Records};
 use super::report::{Party, Report};
 use super::settings::{CheckMode, DebugSettings};
 use crate::lifetime::ownership::AllocatorState;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pyo3::prelude::*;
 
-use super::records::Moment;
+use super::moment::Moment;
 use crate::observe::call_site::CallSites;
 
 /// Bytes that a report shows.

@@ -1,74 +1,13 @@
-//! [`Debugger`]: what looks for faults of the program in the memory of an allocator, and where the lives of
-//! resources meet it.
+//! Where the lives of resources meet what looks for faults of the program in their memory.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, PoolId};
-use vkmem_vulkan::ImageContents;
+use vkmem_engine::PoolId;
 
-use super::location::Location;
-use super::ownership::{AllocatorState, PendingRelease, ResourceRef};
+use super::ownership::{AllocatorState, Debugger, PendingRelease};
 use crate::errors::feature_not_present;
 use crate::interpreter::detach;
-
-/// A new resource with its Python object.
-pub struct Created<'py> {
-    /// The resource.
-    pub resource: ResourceRef,
-    /// Its `Buffer`, `Image` or `Allocation`.
-    pub object: Bound<'py, PyAny>,
-    /// What is known of an image.
-    pub image: Option<ImageContents>,
-}
-
-/// Fills memory, and checks what nobody may write. What it finds is raised by the call in which it is found, or
-/// reported where nothing can be raised.
-pub trait Debugger: Any + Send + Sync {
-    /// Fills new resources and their margins. Nothing else uses them yet.
-    fn created(&self, py: Python<'_>, allocator: &AllocatorState, made: &[Created<'_>]);
-
-    /// Notes that a call of the program ends some resources, which may be freed later.
-    fn ends(
-        &self,
-        py: Python<'_>,
-        allocator: &AllocatorState,
-        ids: &mut dyn Iterator<Item = AllocationId>,
-    );
-
-    /// Checks the margins of what is about to move or to be lost. The GIL is not held.
-    fn leaves(&self, allocator: &AllocatorState, ids: &[AllocationId]);
-
-    /// Notes where resources are that have moved, and writes the margins there; with each is the memory that it had.
-    /// The GIL is not held.
-    fn moved(&self, allocator: &AllocatorState, moved: &[(AllocationId, Location)]);
-
-    /// Checks and fills what resources have left when they moved, before it is freed. The GIL is not held.
-    fn frees_left(&self, allocator: &AllocatorState, ids: &[AllocationId]);
-
-    /// Checks what a frame that begins has to check, and raises what was found.
-    fn begin_frame(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
-
-    /// Checks all at the beginning of a call, and raises what is found.
-    fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
-
-    /// Checks memory types or a pool, and raises what is found; returns the number of ranges that were checked.
-    fn check(
-        &self,
-        py: Python<'_>,
-        allocator: &AllocatorState,
-        memory_type_bits: u32,
-        pool: Option<PoolId>,
-    ) -> PyResult<u64>;
-
-    /// Raises what calls of this thread have found.
-    fn raise(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
-
-    /// Reports what was found in a place where nothing can be raised: to the callback, or as warnings. An exception
-    /// where warnings are errors.
-    fn report(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
-}
 
 impl AllocatorState {
     /// What looks for faults in its memory; `None` if nothing does.

@@ -31,11 +31,10 @@ use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
 use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind, Room};
-use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, TrackedLayout};
+use vkmem_vulkan::{DeviceAllocator, Driver, ImageContents, ResourceHandle, TrackedLayout};
 
-use super::debugger::Debugger;
 use super::host_buffer::HeldBuffer;
-use super::location::LocationCell;
+use super::location::{Location, LocationCell};
 use super::losable::{Losable, Losing};
 use super::memory_listener::DeviceMemoryListener;
 use super::movable::{Movability, Movable, MoveGate};
@@ -297,6 +296,63 @@ pub trait RoomMaker: Send + Sync {
         allocator: &Arc<AllocatorState>,
         room: &mut dyn Room,
     ) -> bool;
+}
+
+/// A new resource with its Python object.
+pub struct Created<'py> {
+    /// The resource.
+    pub resource: ResourceRef,
+    /// Its `Buffer`, `Image` or `Allocation`.
+    pub object: Bound<'py, PyAny>,
+    /// What is known of an image.
+    pub image: Option<ImageContents>,
+}
+
+/// Fills memory, and checks what nobody may write. What it finds is raised by the call in which it is found, or
+/// reported where nothing can be raised.
+pub trait Debugger: Any + Send + Sync {
+    /// Fills new resources and their margins. Nothing else uses them yet.
+    fn created(&self, py: Python<'_>, allocator: &AllocatorState, made: &[Created<'_>]);
+
+    /// Notes that a call of the program ends some resources, which may be freed later.
+    fn ends(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        ids: &mut dyn Iterator<Item = AllocationId>,
+    );
+
+    /// Checks the margins of what is about to move or to be lost. The GIL is not held.
+    fn leaves(&self, allocator: &AllocatorState, ids: &[AllocationId]);
+
+    /// Notes where resources are that have moved, and writes the margins there; with each is the memory that it had.
+    /// The GIL is not held.
+    fn moved(&self, allocator: &AllocatorState, moved: &[(AllocationId, Location)]);
+
+    /// Checks and fills what resources have left when they moved, before it is freed. The GIL is not held.
+    fn frees_left(&self, allocator: &AllocatorState, ids: &[AllocationId]);
+
+    /// Checks what a frame that begins has to check, and raises what was found.
+    fn begin_frame(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
+
+    /// Checks all at the beginning of a call, and raises what is found.
+    fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
+
+    /// Checks memory types or a pool, and raises what is found; returns the number of ranges that were checked.
+    fn check(
+        &self,
+        py: Python<'_>,
+        allocator: &AllocatorState,
+        memory_type_bits: u32,
+        pool: Option<PoolId>,
+    ) -> PyResult<u64>;
+
+    /// Raises what calls of this thread have found.
+    fn raise(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
+
+    /// Reports what was found in a place where nothing can be raised: to the callback, or as warnings. An exception
+    /// where warnings are errors.
+    fn report(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
 }
 
 /// The Rust half of a `Pool`, kept alive by everything that was allocated from it.
