@@ -102,9 +102,8 @@ def main() -> None:
             allocator.check_corruption()
         except vk_mem.CorruptionError as error:
             print(error)
-        print(
-            f"\nheld back in the quarantine: {allocator.calculate_statistics().total.quarantined_count}"
-        )
+        total = allocator.calculate_statistics().total
+        print(f"\nheld back in the quarantine: {total.quarantined_count}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
+from functools import partial
 from typing import Any, Self, Unpack
 
 from vk_mem._keywords import unexpected_keyword
@@ -363,7 +364,7 @@ class BufferHeap(NoCopies):
             # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
             if age > in_flight and not any(map(_is_open, views)):
-                self._margins.keep(self._free, place)
+                self._margins.keep(partial(self._free, place))
             else:
                 self._abandoned.append((frame, place, views))
 

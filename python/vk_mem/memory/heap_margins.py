@@ -23,7 +23,7 @@ from vk_mem.errors import (
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
-    from vk_mem.memory.buffer_heap import BufferSlice, _Place
+    from vk_mem.memory.buffer_range import BufferRange
 
 MOST_FOUND = 64
 """Bytes of an overwritten margin that an error has."""
@@ -56,7 +56,7 @@ class Guarded:
     frame: int
     made: float
     call_site: str | None
-    slice: weakref.ref[BufferSlice] | None = None
+    slice: weakref.ref[BufferRange] | None = None
 
     def record(self, name: str | None, now: float) -> AllocationRecord:
         """Returns what a report says of it."""
@@ -157,10 +157,10 @@ class HeapMargins:
                 errors += self._faults(within, within.slices.values())
         return count, errors
 
-    def keep(self, free: Callable[[_Place], CorruptionError | None], place: _Place) -> None:
+    def keep(self, free: Callable[[], CorruptionError | None]) -> None:
         """Frees what has no owner any more, and keeps what was found, as no caller waits for it."""
         try:
-            found = free(place)
+            found = free()
         except VkMemError as error:
             self._kept.append(f"debug: the margins of a slice cannot be checked: {error}")
             return
