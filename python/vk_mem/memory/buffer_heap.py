@@ -13,8 +13,8 @@ import threading
 import warnings
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
 from functools import partial
+from types import TracebackType
 from typing import Any, Self, Unpack
 
 from vk_mem._keywords import unexpected_keyword
