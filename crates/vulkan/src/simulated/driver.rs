@@ -424,16 +424,17 @@ impl SimulatedDriver {
         if handle == 0 {
             return;
         }
-        let removed = {
-            let mut resources = resources.lock();
-            if let Ok(Resource { bound: Some(place), requirements, .. }) = resources.get(handle) {
-                self.note_binding(target, *place, requirements.size, false);
-            }
-            resources.remove(handle)
-        };
+        let removed = resources.lock().remove(handle);
         match removed {
-            // What it leaves is nobody's write.
-            Ok(resource) => self.see_again(&resource.used()),
+            Ok(resource) => {
+                if let Some(place) = resource.bound {
+                    self.note_binding(target, place, resource.requirements.size, false);
+                }
+                // What it leaves is nobody's write.
+                if self.watches() {
+                    self.see_again(&resource.used());
+                }
+            }
             Err(what) => self.device.report_violation(call, format!("{handle:#x}: {what}")),
         }
     }

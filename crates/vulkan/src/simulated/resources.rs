@@ -1,6 +1,6 @@
 //! The live buffers or images of a simulated driver.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use ash::vk;
 use vkmem_engine::{DeviceError, MemoryHandle, MemoryRange, MemoryRequirements};
@@ -57,8 +57,8 @@ pub(super) struct Resources<S> {
     tag: u64,
     next_handle: u64,
     live: HashMap<u64, Resource<S>>,
-    /// Where those that were destroyed lay, for messages.
-    gone: HashMap<u64, MemoryRange>,
+    /// Where those that were destroyed last lay, for messages.
+    gone: VecDeque<(u64, MemoryRange)>,
 }
 
 /// How many destroyed resources are remembered: a device that lives for long forgets the others.
@@ -66,7 +66,7 @@ const MOST_GONE: usize = 1 << 16;
 
 impl<S> Resources<S> {
     pub(super) fn new(tag: u64) -> Self {
-        Self { tag, next_handle: tag + 1, live: HashMap::new(), gone: HashMap::new() }
+        Self { tag, next_handle: tag + 1, live: HashMap::new(), gone: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -112,11 +112,11 @@ impl<S> Resources<S> {
     pub(super) fn remove(&mut self, handle: u64) -> Result<Resource<S>, String> {
         let removed = self.live.remove(&handle).ok_or_else(|| self.why_not(handle))?;
         if self.gone.len() >= MOST_GONE {
-            self.gone.clear();
+            self.gone.pop_front();
         }
         // Without room for it only a message says less.
         if let (Some(place), Ok(())) = (removed.place(), self.gone.try_reserve(1)) {
-            self.gone.insert(handle, place);
+            self.gone.push_back((handle, place));
         }
         Ok(removed)
     }
@@ -128,7 +128,7 @@ impl<S> Resources<S> {
 
     /// Returns where a resource lay that was destroyed.
     pub(super) fn place_of_gone(&self, handle: u64) -> Option<MemoryRange> {
-        self.gone.get(&handle).copied()
+        self.gone.iter().rev().find(|(gone, _)| *gone == handle).map(|(_, place)| *place)
     }
 
     /// Returns a live resource in a range of memory, but not this one.

@@ -31,7 +31,7 @@ impl SimulatedDriver {
         }
     }
 
-    fn watches(&self) -> bool {
+    pub(super) fn watches(&self) -> bool {
         self.watch.is_on.load(Ordering::Relaxed)
     }
 
