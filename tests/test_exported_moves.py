@@ -1,4 +1,4 @@
-"""Moves in pools whose memory can be exported: the new handles are created for it as the first ones were."""
+"""Moves in pools that export: the new handles are created for external memory as the first were."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def pool_of(allocator: Allocator, block_size: int = MIB, **keywords: Any) -> Poo
 
 
 def pool_of_images(allocator: Allocator, tiling: ImageTiling, block_size: int = 4 * MIB) -> Pool:
-    """A pool for images of a tiling; skips where the driver shares them only in memory of their own."""
+    """A pool for images of a tiling; skips where the driver shares each in memory of its own."""
     need(allocator.device, FD_EXTENSION)
     try:
         with allocator.create_image(
@@ -157,7 +157,7 @@ def test_steps(allocator: Allocator, importer: Allocator) -> None:
 def test_what_was_imported_before_a_move_stays_where_it_was(
     allocator: Allocator, importer: Allocator
 ) -> None:
-    """An importer has the old memory until it imports the new place, of which the exporter tells it."""
+    """An importer has the old memory until it imports the new place, as the exporter tells it."""
     with pool_of(allocator, block_size=8 * MIB) as pool:
         below = allocator.create_buffer(2 * MIB, USAGE, pool=pool)
         buffer = allocator.create_buffer(MIB, USAGE, pool=pool)
