@@ -237,7 +237,7 @@ impl Default for AllocationCreateInfo {
 impl PoolCreateInfo {
     /// Returns the `VkExternalMemoryHandleTypeFlags` of the pool's memory, from its own field and its
     /// `pNext` chain.
-    pub(crate) fn all_export_handle_types(&self) -> u32 {
+    pub fn all_export_handle_types(&self) -> u32 {
         self.export_handle_types | self.next_export_handle_types.unwrap_or(0)
     }
 }

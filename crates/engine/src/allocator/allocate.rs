@@ -183,7 +183,7 @@ impl Allocator {
         let mut request = *request;
         let create_info = &mut request.create_info;
         create_info.pool = None;
-        create_info.export_handle_types |= rules.export_handle_types;
+        create_info.export_handle_types |= rules.all_export_handle_types();
         create_info.flags -= Create::UPPER_ADDRESS;
         create_info.required_flags |= self.device().info().flags_of(own) & visible;
         match self.allocate_in_pool(&self.pools.defaults[own as usize], &request) {

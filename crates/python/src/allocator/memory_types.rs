@@ -174,10 +174,14 @@ impl Allocator {
     fn create_pool(&self, py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Pool> {
         let _inside = self.state.enter(py)?;
         let mut keywords = PoolKeywords::read(keywords)?;
+        let allocator = &self.state.device_allocator;
+        allocator.check_export(keywords.rules.export_handle_types).or_raise(py)?;
+        // SAFETY: the caller guarantees the chain, which `keywords` holds.
+        unsafe { allocator.read_export_chain(&mut keywords.rules) }.or_raise(py)?;
         match (&keywords.like, keywords.has_memory_type) {
             (Some(like), false) => {
                 keywords.rules.memory_type_index = {
-                    let export = keywords.rules.export_handle_types;
+                    let export = keywords.rules.all_export_handle_types();
                     self.memory_type_like(like.bind(py), export)?
                 };
             }
@@ -193,11 +197,7 @@ impl Allocator {
         if let Some(frames) = keywords.rules.frames_in_use {
             check_frames_in_use(py, frames, self.state.frames_in_flight())?;
         }
-        let mut rules = keywords.rules;
-        let allocator = &self.state.device_allocator;
-        allocator.check_export(rules.export_handle_types).or_raise(py)?;
-        // SAFETY: the caller guarantees the chain, which `keywords` holds.
-        unsafe { allocator.read_export_chain(&mut rules) }.or_raise(py)?;
+        let rules = keywords.rules;
         let id = self.attempt(py, || detach(py, || self.state.engine().create_pool(&rules)))?;
         let pool = keywords.create(id, &self.state);
         self.handlers.call_pending(py, &self.state);

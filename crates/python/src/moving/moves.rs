@@ -284,7 +284,7 @@ impl DefragmentationDestination {
         read_keywords("destination.create_buffer", keywords, |key, value| common.take(key, value))?;
         let built = create_info::buffer(py, size, buffer_usage, common)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.
-        let kept = unsafe { KeptBuffer::of(&built.info) };
+        let kept = unsafe { KeptBuffer::of_any(&built.info) };
         of.create(py, &KeptInfo::Buffer(kept.map_err(|why| invalid(py, why))?))
     }
 
@@ -315,7 +315,7 @@ impl DefragmentationDestination {
         let built: create_info::Built<vk::ImageCreateInfo<'static>> =
             create_info::image(py, [format, extent, image_usage], image)?;
         // SAFETY: created here, or a struct of the caller that interop has checked.
-        let kept = unsafe { KeptImage::of(&built.info) };
+        let kept = unsafe { KeptImage::of_any(&built.info) };
         of.create(py, &KeptInfo::Image(kept.map_err(|why| invalid(py, why))?))
     }
 

@@ -90,7 +90,8 @@ impl ProtocolRun {
         source: ResourceHandle,
     ) -> Result<ResourceHandle, Error> {
         let layout = ash::vk::ImageLayout::UNDEFINED;
-        let relocation = Relocation { kept, source, destination: it.destination, layout };
+        let (destination, pool) = (it.destination, it.destination.id.pool_key());
+        let relocation = Relocation { kept, source, destination, pool, layout };
         // SAFETY: the destination is reserved for this move, and nothing is bound to it.
         let made = detach(py, || unsafe { allocator.device_allocator.recreate(&[relocation]) })?;
         let handle = made[0];

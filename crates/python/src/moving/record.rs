@@ -48,7 +48,8 @@ impl DefragmentationMove {
             KeptInfo::Image(image) => resource.layout(image.initial_layout()).get(),
         };
         let destination = self.plan.destination;
-        Relocation { kept: &kept, source, destination, layout }.add_copies(target, commands);
+        let pool = destination.id.pool_key();
+        Relocation { kept: &kept, source, destination, pool, layout }.add_copies(target, commands);
         Ok(())
     }
 

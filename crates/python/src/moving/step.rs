@@ -174,6 +174,7 @@ pub(super) fn relocation(it: &Planned) -> Option<Relocation<'_>> {
         kept: &it.resource.movable()?.kept,
         source: it.resource.handle(),
         destination: it.destination,
+        pool: it.destination.id.pool_key(),
         layout: it.resource.movable_layout().map_or(UNDEFINED, |layout| layout.get()),
     })
 }

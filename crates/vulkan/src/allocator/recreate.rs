@@ -1,7 +1,7 @@
 //! Creates a resource once more, in memory that was chosen for it.
 
 use ash::vk;
-use vkmem_engine::{Allocation, Error, MemoryRequirements};
+use vkmem_engine::{Allocation, Error, MemoryRequirements, PoolKey};
 
 use crate::allocator::DeviceAllocator;
 use crate::allocator::resource_api::{Buffers, Images, ResourceApi};
@@ -20,6 +20,9 @@ pub struct Relocation<'a> {
     pub source: ResourceHandle,
     /// The memory that it moves to, which nothing else uses.
     pub destination: Allocation,
+    /// The pool that it moves in: the new handle is created for what that pool's memory can be exported as, also on a
+    /// way through other memory.
+    pub pool: PoolKey,
     /// The layout that an image is in, and is in afterwards: with `UNDEFINED` its texels are not copied.
     pub layout: vk::ImageLayout,
 }
@@ -67,12 +70,13 @@ impl DeviceAllocator {
     /// # Safety
     /// As for [`recreate`](Self::recreate).
     unsafe fn recreate_one(&self, it: &Relocation<'_>) -> Result<ResourceHandle, Error> {
+        let export = self.export_types_of_pool(it.pool)?;
         match it.kept {
             KeptInfo::Buffer(kept) => {
                 let mut links = BufferLinks::default();
                 let info = kept.info(&mut links);
                 // SAFETY: the create info lives; the caller guarantees the destination.
-                let made = unsafe { self.recreate_as::<Buffers>(&info, &it.destination) };
+                let made = unsafe { self.recreate_as::<Buffers>(&info, export, &it.destination) };
                 made.map(ResourceHandle::Buffer)
             }
             KeptInfo::Image(kept) => {
@@ -81,7 +85,7 @@ impl DeviceAllocator {
                 // Texels are copied into it, or are not wanted.
                 info.initial_layout = vk::ImageLayout::UNDEFINED;
                 // SAFETY: the create info lives; the caller guarantees the destination.
-                let made = unsafe { self.recreate_as::<Images>(&info, &it.destination) };
+                let made = unsafe { self.recreate_as::<Images>(&info, export, &it.destination) };
                 made.map(ResourceHandle::Image)
             }
         }
@@ -92,12 +96,15 @@ impl DeviceAllocator {
     unsafe fn recreate_as<K: ResourceApi>(
         &self,
         info: &K::Info<'_>,
+        export: u32,
         destination: &Allocation,
     ) -> Result<K::Handle, Error> {
-        // SAFETY: the caller guarantees a valid create info; the memory is not shared.
-        let (handle, _) = unsafe { K::create(self, info, 0, Direction::Export)? };
+        // SAFETY: the caller guarantees a valid create info.
+        let (handle, is_shared_alone) =
+            unsafe { K::create(self, info, export, Direction::Export)? };
         // SAFETY: created here.
-        let needs = unsafe { K::requirements(&**self.driver(), handle) };
+        let mut needs = unsafe { K::requirements(&**self.driver(), handle) };
+        needs.requires_dedicated |= is_shared_alone;
         let placed = if fits(destination, &needs) {
             // SAFETY: it fits; the caller guarantees that the memory is live and free.
             unsafe { self.bind_fitting::<K>(handle, destination) }
@@ -112,9 +119,10 @@ impl DeviceAllocator {
     }
 }
 
-/// Whether a resource may lie in an allocation.
+/// Whether a resource may lie in an allocation that is dedicated to no resource.
 fn fits(have: &Allocation, needs: &MemoryRequirements) -> bool {
-    needs.size <= have.size
+    !needs.requires_dedicated
+        && needs.size <= have.size
         && have.offset.is_multiple_of(needs.alignment)
         && needs.memory_type_bits >> have.memory_type_index & 1 == 1
 }

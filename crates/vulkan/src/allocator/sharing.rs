@@ -3,7 +3,7 @@
 
 use ash::vk;
 use vk::ExternalMemoryHandleTypeFlags as Type;
-use vkmem_engine::{AllocationCreateInfo, Error, MemoryImport, PoolCreateInfo, PoolId};
+use vkmem_engine::{AllocationCreateInfo, Error, MemoryImport, PoolCreateInfo, PoolId, PoolKey};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::chain;
@@ -30,14 +30,21 @@ impl DeviceAllocator {
     }
 
     fn checked_export_types(&self, asked: u32, pool: Option<PoolId>) -> Result<u32, Error> {
-        let types = match pool {
-            Some(pool) => asked | self.engine.pool_info(pool)?.export_handle_types,
-            None => asked,
-        };
-        if types != 0 {
-            self.check_export(types)?;
+        if asked != 0 {
+            self.check_export(asked)?;
         }
-        Ok(types)
+        let of_pool =
+            pool.map_or(Ok(0), |pool| self.export_types_of_pool(PoolKey::Custom(pool)))?;
+        Ok(asked | of_pool)
+    }
+
+    /// Returns the handle types that all memory of a pool can be exported as: what is bound to that memory has to be
+    /// created for them.
+    pub(crate) fn export_types_of_pool(&self, pool: PoolKey) -> Result<u32, Error> {
+        match pool {
+            PoolKey::Default(_) => Ok(0),
+            PoolKey::Custom(pool) => Ok(self.engine.pool_info(pool)?.all_export_handle_types()),
+        }
     }
 
     /// Returns an error unless the extensions of all these handle types are enabled.

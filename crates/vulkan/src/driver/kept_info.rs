@@ -6,6 +6,8 @@ use ash::vk;
 use crate::driver::chain;
 use crate::driver::submission::layout_aspects;
 
+use vk::ExternalMemoryHandleTypeFlags as HandleTypes;
+
 const BUFFER_TRANSFER: u64 = (vk::BufferUsageFlags::TRANSFER_SRC.as_raw()
     | vk::BufferUsageFlags::TRANSFER_DST.as_raw()) as u64;
 
@@ -50,10 +52,19 @@ pub struct KeptBuffer {
     /// Whether the usage is in a `VkBufferUsageFlags2CreateInfo`.
     has_wide_usage: bool,
     sharing: Sharing,
+    /// Handle types of a `VkExternalMemoryBufferCreateInfo`; 0 for none.
+    handle_types: u32,
 }
 
 /// The structures that a [`KeptBuffer`] chains to its create info.
-pub type BufferLinks = vk::BufferUsageFlags2CreateInfoKHR<'static>;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BufferLinks {
+    usage: vk::BufferUsageFlags2CreateInfoKHR<'static>,
+    external: vk::ExternalMemoryBufferCreateInfo<'static>,
+}
+
+// SAFETY: the pointers inside are set by `KeptBuffer::info`, and lead to what it borrows.
+unsafe impl Send for BufferLinks {}
 
 impl KeptBuffer {
     /// Keeps a create info, with the usages that a copy needs; or says why such a buffer cannot move.
@@ -61,6 +72,17 @@ impl KeptBuffer {
     /// # Safety
     /// The create info is valid.
     pub unsafe fn of(info: &vk::BufferCreateInfo<'_>) -> Result<Self, &'static str> {
+        // SAFETY: the caller guarantees a valid create info.
+        let kept = unsafe { Self::of_any(info)? };
+        if kept.handle_types == 0 { Ok(kept) } else { Err(EXPORTED) }
+    }
+
+    /// Keeps a create info as [`of`](Self::of) does, also that of a buffer whose memory is shared with others: for
+    /// moves of which its owner tells them.
+    ///
+    /// # Safety
+    /// The create info is valid.
+    pub unsafe fn of_any(info: &vk::BufferCreateInfo<'_>) -> Result<Self, &'static str> {
         type Flags = vk::BufferCreateFlags;
         // SAFETY: the caller guarantees a valid chain.
         let read = unsafe { chain::of_buffer(info) };
@@ -74,9 +96,6 @@ impl KeptBuffer {
         if info.flags.contains(Flags::DEVICE_ADDRESS_CAPTURE_REPLAY) || read.has_capture_address {
             return Err("its device address was captured (opaqueCaptureAddress): it cannot change");
         }
-        if read.handle_types != 0 {
-            return Err(EXPORTED);
-        }
         if read.has_others {
             return Err(UNKNOWN_STRUCT);
         }
@@ -87,19 +106,28 @@ impl KeptBuffer {
         };
         let usage = read.wide_usage.unwrap_or(u64::from(info.usage.as_raw())) | BUFFER_TRANSFER;
         let has_wide_usage = read.wide_usage.is_some();
-        Ok(Self { flags: info.flags, size: info.size, usage, has_wide_usage, sharing })
+        let (flags, size, handle_types) = (info.flags, info.size, read.handle_types);
+        Ok(Self { flags, size, usage, has_wide_usage, sharing, handle_types })
     }
 
     /// Returns the create info; `links` is overwritten, and becomes its chain where one is needed.
     pub fn info<'a>(&'a self, links: &'a mut BufferLinks) -> vk::BufferCreateInfo<'a> {
-        *links = BufferLinks::default().usage(vk::BufferUsageFlags2KHR::from_raw(self.usage));
-        let info = vk::BufferCreateInfo::default()
+        *links = BufferLinks::default();
+        let mut info = vk::BufferCreateInfo::default()
             .flags(self.flags)
             .size(self.size)
             .usage(vk::BufferUsageFlags::from_raw(self.usage as u32))
             .sharing_mode(self.sharing.mode)
             .queue_family_indices(&self.sharing.families);
-        if self.has_wide_usage { info.push_next(links) } else { info }
+        if self.has_wide_usage {
+            links.usage.usage = vk::BufferUsageFlags2KHR::from_raw(self.usage);
+            info = info.push_next(&mut links.usage);
+        }
+        if self.handle_types != 0 {
+            links.external.handle_types = HandleTypes::from_raw(self.handle_types);
+            info = info.push_next(&mut links.external);
+        }
+        info
     }
 
     /// Size in bytes.
@@ -124,6 +152,8 @@ pub struct KeptImage {
     initial_layout: vk::ImageLayout,
     stencil_usage: Option<vk::ImageUsageFlags>,
     view_formats: Option<Box<[vk::Format]>>,
+    /// Handle types of a `VkExternalMemoryImageCreateInfo`; 0 for none.
+    handle_types: u32,
 }
 
 /// The structures that a [`KeptImage`] chains to its create info.
@@ -131,6 +161,7 @@ pub struct KeptImage {
 pub struct ImageLinks {
     stencil_usage: vk::ImageStencilUsageCreateInfo<'static>,
     view_formats: vk::ImageFormatListCreateInfo<'static>,
+    external: vk::ExternalMemoryImageCreateInfo<'static>,
 }
 
 // SAFETY: the pointers inside are set by `KeptImage::info`, and lead to what it borrows.
@@ -142,6 +173,17 @@ impl KeptImage {
     /// # Safety
     /// The create info is valid.
     pub unsafe fn of(info: &vk::ImageCreateInfo<'_>) -> Result<Self, &'static str> {
+        // SAFETY: the caller guarantees a valid create info.
+        let kept = unsafe { Self::of_any(info)? };
+        if kept.handle_types == 0 { Ok(kept) } else { Err(EXPORTED) }
+    }
+
+    /// Keeps a create info as [`of`](Self::of) does, also that of an image whose memory is shared with others: for
+    /// moves of which its owner tells them.
+    ///
+    /// # Safety
+    /// The create info is valid.
+    pub unsafe fn of_any(info: &vk::ImageCreateInfo<'_>) -> Result<Self, &'static str> {
         type Flags = vk::ImageCreateFlags;
         // SAFETY: the caller guarantees a valid chain.
         let read = unsafe { chain::of_image(info) };
@@ -159,9 +201,6 @@ impl KeptImage {
             info.usage | read.stencil_usage.map_or(info.usage, vk::ImageUsageFlags::from_raw);
         if usage.contains(vk::ImageUsageFlags::TRANSIENT_ATTACHMENT) {
             return Err("it is a TRANSIENT_ATTACHMENT: such an image cannot be copied");
-        }
-        if read.handle_types != 0 {
-            return Err(EXPORTED);
         }
         if info.tiling == vk::ImageTiling::DRM_FORMAT_MODIFIER_EXT {
             return Err(
@@ -194,6 +233,7 @@ impl KeptImage {
             initial_layout: info.initial_layout,
             stencil_usage,
             view_formats,
+            handle_types: read.handle_types,
         })
     }
 
@@ -221,6 +261,10 @@ impl KeptImage {
             links.view_formats.view_format_count = formats.len() as u32;
             links.view_formats.p_view_formats = formats.as_ptr();
             info = info.push_next(&mut links.view_formats);
+        }
+        if self.handle_types != 0 {
+            links.external.handle_types = HandleTypes::from_raw(self.handle_types);
+            info = info.push_next(&mut links.external);
         }
         info
     }
@@ -332,6 +376,34 @@ mod tests {
         assert_eq!(read.stencil_usage, Some(vk::ImageUsageFlags::SAMPLED.as_raw() | 3));
         assert!(usage.contains(image_transfer() | vk::ImageUsageFlags::STORAGE));
         assert!(!read.has_others);
+    }
+
+    #[test]
+    fn shared_memory_moves_only_if_its_owner_says_so() {
+        let types = HandleTypes::OPAQUE_FD;
+        let mut external = vk::ExternalMemoryBufferCreateInfo::default().handle_types(types);
+        let mut wide = vk::BufferUsageFlags2CreateInfoKHR::default()
+            .usage(vk::BufferUsageFlags2KHR::from_raw(1 << 40));
+        let info =
+            vk::BufferCreateInfo::default().size(8).push_next(&mut external).push_next(&mut wide);
+        assert_eq!(kept(&info), Err(EXPORTED));
+        // SAFETY: the structures live.
+        let any = unsafe { KeptBuffer::of_any(&info) }.expect("it can move");
+        let mut links = BufferLinks::default();
+        // SAFETY: the chain is in `links`.
+        let read = unsafe { chain::of_buffer(&any.info(&mut links)) };
+        assert_eq!(read.handle_types, types.as_raw());
+        assert_eq!((read.wide_usage, read.has_others), (Some(1 << 40 | 3), false));
+
+        let mut external = vk::ExternalMemoryImageCreateInfo::default().handle_types(types);
+        let info = vk::ImageCreateInfo::default().push_next(&mut external);
+        assert_eq!(kept_image(&info), Err(EXPORTED));
+        // SAFETY: the structures live.
+        let any = unsafe { KeptImage::of_any(&info) }.expect("it can move");
+        let mut links = ImageLinks::default();
+        // SAFETY: the chain is in `links`.
+        let read = unsafe { chain::of_image(&any.info(&mut links)) };
+        assert_eq!((read.handle_types, read.has_others), (types.as_raw(), false));
     }
 
     #[test]
