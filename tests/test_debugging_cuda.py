@@ -36,6 +36,7 @@ class HandleDescription(ctypes.Structure):
 
     _fields_ = [
         ("type", ctypes.c_int),
+        ("padding", ctypes.c_int),
         ("fd", ctypes.c_int),
         ("unused", ctypes.c_ubyte * 12),
         ("size", ctypes.c_ulonglong),

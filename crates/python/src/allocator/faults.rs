@@ -69,9 +69,10 @@ impl Allocator {
         let state = &self.state;
         let driver: &dyn Driver = &**state.device.driver;
         let mut owners = Vec::new();
-        // With the GIL held none of them ends.
+        // With the GIL held none of them is closed, so what is open stays live; what is closed may be ending without
+        // the GIL.
         let live = state.live.lock().all();
-        for it in &live {
+        for it in live.iter().filter(|it| !it.pins.is_closed()) {
             let (allocation, handle) = (it.allocation(), it.handle());
             let is_bound = handle == ResourceHandle::Memory || it.is_bound();
             if !is_bound || it.is_lost() {
@@ -81,7 +82,7 @@ impl Allocator {
             owners.push(Owner {
                 trace: Trace {
                     handle,
-                    // SAFETY: a live and bound resource.
+                    // SAFETY: an open and bound resource, which nobody can close or move meanwhile.
                     address: unsafe { address_of(driver, handle, it.usage, place) },
                     size: it.host_size,
                     usage: it.usage,
