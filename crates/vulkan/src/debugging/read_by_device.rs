@@ -45,10 +45,10 @@ impl<'a> DeviceReader<'a> {
     ///
     /// # Errors
     /// Those of the driver calls.
-    pub(super) fn compare<'r>(
+    pub(super) fn compare(
         &mut self,
         memory: &MemoryAccess,
-        ranges: &[(&'r GuardedRange, Expected)],
+        ranges: &[(&GuardedRange, Expected)],
         mut take: impl FnMut(&GuardedRange, Comparison),
     ) -> Result<(u64, Option<Unchecked>), Error> {
         let unchecked = |ranges, why| {
