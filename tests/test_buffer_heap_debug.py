@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import threading
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -100,6 +102,47 @@ def test_what_is_written_beside_a_slice_is_found(device: Device, way: str, algor
         assert heap.allocated == allocated - size and heap.check_corruption() == 10
         victim.free()
         heap.close()
+
+
+@pytest.mark.parametrize("way", ["check", "free"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_both_views_of_memory_that_is_not_coherent(way: str, strict: bool) -> None:
+    device = SimulatedDevice("non-coherent")
+    with Allocator(device, frames_in_flight=0, strict_host_access=strict) as allocator:
+        heap = BufferHeap(allocator, USAGE, debug=CHECKED, flags=RANDOM)
+        _first, second, third = (heap.allocate(200) for _ in range(3))
+        mapping = second.map()
+        address = mapping.address
+        mapping.close()
+        look = heap.check_corruption if way == "check" else second.free
+        # What the host has not flushed is found behind a slice, and not lost inside of it.
+        ctypes.memset(address, 7, 208)
+        with pytest.raises(CorruptionError) as caught:
+            look()
+        assert (caught.value.offset, caught.value.count) == (200, 8)
+        assert ctypes.string_at(address, 208) == b"\7" * 208
+        if way == "check":
+            heap.buffers[0].write(
+                vk_mem._vk_mem._margin_pattern(heap._margins.key, 1, second.offset + 200, 16),
+                second.offset + 200,
+            )
+            ctypes.memset(address, 9, 200)
+            assert heap.check_corruption() == 6
+            assert ctypes.string_at(address, 200) == b"\x09" * 200
+            second.flush()
+            assert bytes(second.read()) == b"\x09" * 200
+        # What the device wrote is not visible to the host, and found.
+        buffer = heap.buffers[0]
+        buffer.flush()
+        allocator.transfers.upload(b"\5", buffer, third.offset - 1, way="ring").result()
+        with pytest.raises(CorruptionError) as caught:
+            heap.check_corruption() if way == "check" else third.free()
+        assert (caught.value.offset, caught.value.found[:1]) == (-1, b"\5")
+        with (
+            pytest.warns(CorruptionWarning, match="before it") if way == "check" else nullcontext()
+        ):
+            heap.close()
+    assert not device.violations
 
 
 def test_all_faults_of_a_check(simulated_allocator: Allocator) -> None:

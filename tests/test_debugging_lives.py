@@ -101,6 +101,26 @@ def test_moves_carry_margins(device: Device, quarantine: Any) -> None:
                 assert (error.offset, error.name) == (-1, "63")
 
 
+def test_margins_of_what_moved_hold_in_memory_that_is_not_coherent() -> None:
+    device = SimulatedDevice("non-coherent")
+    with Allocator(device, debug=Debug(detect_corruption=True)) as allocator:
+        old = allocator.create_buffer(64 * KIB, TRANSFER, flags=RANDOM, data=b"\1" * 64 * KIB)
+        its = [
+            allocator.create_buffer(
+                size, TRANSFER, flags=RANDOM, movable=True, data=pattern(size, size)
+            )
+            for size in (4 * KIB, 100, 5000, 1)
+        ]
+        # The host still sees its bytes where the margins of others will be.
+        old.destroy()
+        assert allocator.defragment().allocations_moved >= 4
+        assert allocator.check_corruption() == 8
+        assert [bytes(it.download()) for it in its] == [pattern(it.size, it.size) for it in its]
+        assert allocator.check_corruption() == 8
+        allocator.destroy_many(its)
+    assert not device.violations
+
+
 def test_what_was_overrun_before_a_move_is_found(device: Device) -> None:
     for index in reachable_types(device):
         with tidied(device, index, DETECT) as (allocator, pool, kept, flip):

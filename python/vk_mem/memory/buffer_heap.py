@@ -61,8 +61,9 @@ class BufferHeap(NoCopies):
 
     `debug` is a `Debug` with a `margin` before and behind each slice, by default that of the
     allocator. With `detect_corruption` margins are written when a slice is allocated, and checked
-    when it is freed and by `check_corruption`: by the host where the heap is mapped, else by the
-    device, for which TRANSFER_SRC and TRANSFER_DST are added to the usage.
+    when it is freed and by `check_corruption`: by the host where the heap is mapped, and by the
+    device where it is not or the device has memory that is not HOST_COHERENT. For that
+    TRANSFER_SRC and TRANSFER_DST are added to the usage.
 
     Raises `InvalidArgumentError` for a block size of 0, an unknown algorithm or `CAN_BECOME_LOST`,
     `TypeError` for an unknown keyword or anything but an `Allocator`.
@@ -110,8 +111,8 @@ class BufferHeap(NoCopies):
         self._alignment = self._alignment_of_usage(mapped)
         debug = debug_of_heap(debug, allocator)
         self._debug = debug
-        self._margins = HeapMargins(allocator, debug, secrets.randbits(64))
-        if self._margins.is_checked and (not mapped or self._margins.uses_device):
+        self._margins = HeapMargins(allocator, debug, secrets.randbits(64), self._flags)
+        if self._margins.reads_by_device(mapped):
             self._usage |= BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
         self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.

@@ -6,11 +6,12 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from vk_mem._records import AllocationRecord
-from vk_mem._vk_mem import Allocator, Buffer, _margin_pattern
+from vk_mem._vk_mem import Allocator, Buffer, Transfer, _margin_pattern
 from vk_mem.debugging.options import Debug, refuse_all_but
 from vk_mem.errors import (
     CorruptionError,
@@ -20,6 +21,7 @@ from vk_mem.errors import (
     InvalidArgumentError,
     VkMemError,
 )
+from vk_mem.flags import AllocationCreateFlags, MemoryPropertyFlags
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
@@ -76,10 +78,12 @@ class Guarded:
 class GuardedBuffer:
     """A buffer of a heap: which of its slices have margins that hold the pattern."""
 
-    __slots__ = ("buffer", "is_mapped", "number", "slices")
+    __slots__ = ("buffer", "is_coherent", "is_mapped", "number", "slices")
 
     def __init__(self, buffer: Buffer, is_mapped: bool, number: int) -> None:
         self.buffer, self.is_mapped, self.number = buffer, is_mapped, number
+        properties = buffer.allocation.memory_properties
+        self.is_coherent = MemoryPropertyFlags.HOST_COHERENT in properties
         # By offset. An entry may be left of a slice whose creation was interrupted, until its range
         # is freed: its margins hold the pattern as well.
         self.slices: dict[int, Guarded] = {}
@@ -94,13 +98,23 @@ class _Margin(NamedTuple):
 class HeapMargins:
     """Writes and checks the margins of one heap, whose lock is held in each call."""
 
-    def __init__(self, allocator: Allocator, debug: Debug, key: int) -> None:
+    def __init__(self, allocator: Allocator, debug: Debug, key: int, flags: int) -> None:
         self.allocator, self.size, self.key = allocator, debug.margin, key
         self.is_checked = debug.detect_corruption and debug.margin > 0
         # Where the host may only write, a strict allocator refuses to read.
-        self.uses_device = allocator.strict_host_access
+        is_readable = bool(flags & AllocationCreateFlags.HOST_ACCESS_RANDOM)
+        self.uses_device = allocator.strict_host_access and not is_readable
+        visible = MemoryPropertyFlags.HOST_VISIBLE
+        both = visible | MemoryPropertyFlags.HOST_COHERENT
+        types = allocator.device.memory_properties.memory_types
+        # There the host and the device may see other bytes, and both are looked at.
+        self.looks_twice = any(it.property_flags & both == visible for it in types)
         self._buffers = 0
         self._kept: list[CorruptionError | str] = []
+
+    def reads_by_device(self, is_mapped: bool) -> bool:
+        """Whether the device may have to copy margins."""
+        return self.is_checked and (not is_mapped or self.uses_device or self.looks_twice)
 
     def begin(self, buffer: Buffer, is_mapped: bool) -> GuardedBuffer | None:
         """Begins a buffer; None if margins are not checked."""
@@ -191,18 +205,48 @@ class HeapMargins:
         self, within: GuardedBuffer, slices: Iterable[Guarded]
     ) -> Iterator[CorruptionError]:
         margins = sorted((it for of in slices for it in self._margins(of)), key=_offset_of)
-        found = self._read_mapped if within.is_mapped else self._read_by_device
-        for margin, content in zip(margins, found(within.buffer, margins), strict=True):
-            expected = self._pattern(within, margin.offset, self.size)
+        wanted = [self._pattern(within, it.offset, self.size) for it in margins]
+        read = self._read_mapped if within.is_mapped else self._read_by_device
+        found = list(read(within.buffer, margins))
+        if within.is_mapped and not within.is_coherent:
+            self._add_view_of_device(within.buffer, margins, wanted, found)
+        for margin, content, expected in zip(margins, found, wanted, strict=True):
             if content != expected:
                 yield self._error(within, margin, content, expected)
 
+    def _add_view_of_device(
+        self, buffer: Buffer, margins: list[_Margin], wanted: list[bytes], found: list[bytes]
+    ) -> None:
+        """Replaces what the host finds intact by what the device sees, which may differ."""
+        intact = [at for at, it in enumerate(found) if it == wanted[at]]
+        begun: list[tuple[int, bytearray, Transfer]] = []
+        # A device without a queue cannot copy: then what the host sees has to do.
+        with suppress(FeatureNotPresentError):
+            for at in intact:
+                # Each alone: what lies between them may hold what the host has not flushed yet.
+                offset, view = margins[at].offset, bytearray(self.size)
+                transfer = buffer._transfers.download(
+                    buffer, offset=offset, size=self.size, out=view, way="ring"
+                )
+                begun.append((at, view, transfer))
+        for at, view, transfer in begun:
+            transfer.result()
+            found[at] = bytes(view)
+
     def _read_mapped(self, buffer: Buffer, margins: list[_Margin]) -> Iterator[bytes]:
-        for margin in margins:
-            yield buffer.read(margin.offset, self.size)
+        """Reads what the host sees. An invalidate would lose what it has not flushed yet."""
+        import ctypes
+
+        # A mapping of no bytes pins the memory and invalidates nothing.
+        mapping = buffer.map(0, 0, readonly=True)
+        try:
+            for margin in margins:
+                yield ctypes.string_at(mapping.address + margin.offset, self.size)
+        finally:
+            mapping.close()
 
     def _read_by_device(self, buffer: Buffer, margins: list[_Margin]) -> Iterator[bytes]:
-        """Reads by one copy all margins that lie within so many bytes of each other."""
+        """Copies by the device, together, all margins that lie within so many bytes."""
         at = 0
         while at < len(margins):
             start, first = margins[at].offset, at

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use vkmem_engine::{
-    Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags, MemoryRange, Pattern,
+    AllocationId, Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags,
+    MemoryRange, Pattern,
 };
 
 use crate::allocator::DeviceAllocator;
@@ -77,9 +78,34 @@ pub(super) unsafe fn write(
         // SAFETY: the caller guarantees the targets.
         let filled =
             unsafe { write_by_device(allocator.driver().as_ref(), by_device, &mut left_out)? };
-        filled.into_iter().try_for_each(|id| engine.note_filled(id))?;
+        for id in filled {
+            show_margins_to_host(allocator, id)?;
+            engine.note_filled(id)?;
+        }
     }
     Ok(left_out)
+}
+
+/// Makes margins that the device wrote visible to the host, which reads them in a check: its view of memory that is not
+/// coherent may still hold what was there before. Nothing unflushed is lost in atoms that hold contents as well, as the
+/// host does not use the resource.
+fn show_margins_to_host(allocator: &DeviceAllocator, id: AllocationId) -> Result<(), Error> {
+    let place = allocator.engine().hold_memory_of(id)?;
+    let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
+        return Ok(());
+    };
+    let memory = place.memory.handle();
+    let (start, end) = (place.offset, place.offset + place.size);
+    // All atoms from the one margin to the other are the allocation's own.
+    let atoms = |margin: Range<u64>| {
+        let offset = margin.start / atom * atom;
+        let end = margin.end.next_multiple_of(atom).min(place.memory.size());
+        MemoryRange { memory, offset, size: end - offset }
+    };
+    let ranges = [start - place.margin..start, end..end + place.margin].map(atoms);
+    let _mapped = place.memory.map()?;
+    let invalidated = allocator.driver().invalidate(&ranges);
+    Ok(invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))?)
 }
 
 /// Returns why the contents of memory are never filled.

@@ -314,6 +314,40 @@ impl QuarantineOwner for &'static Owner {
     }
 }
 
+/// Margins that the device writes over what the host has written and flushed before are not taken for overwritten, and
+/// what the host then writes into them without a flush is found.
+#[test]
+fn margins_that_the_device_wrote_are_seen_by_the_host() {
+    let world = World::new("non-coherent");
+    let index = world.types().into_iter().find(|it| world.driver.info().is_non_coherent(*it));
+    let pool = world.pool(index.unwrap(), Some(Algorithm::Tlsf));
+    let made = world.memory(pool, 100, 4);
+    let address = world.allocator.engine().map(made.id).unwrap();
+    let at = std::ptr::with_exposed_provenance_mut::<u8>(address.0.get());
+    let write = |offset: isize, byte: u8, count: usize| {
+        // SAFETY: the allocation and its margins are mapped, and no other thread is there.
+        unsafe { at.offset(offset).write_bytes(byte, count) };
+    };
+    write(-16, 1, 132);
+    world.allocator.engine().flush(made.id, 0, 100).unwrap();
+    // SAFETY: live and not in use.
+    let left_out =
+        unsafe { world.debugger.by_device().prepare(&world.allocator, &[bare(made.id)], None) };
+    assert_eq!(left_out, Ok(vec![]));
+    world.assert_intact();
+    // What lies in an atom with a margin is still there.
+    assert_eq!(world.contents(&made), [1; 100]);
+    for (offset, is) in [(-1, GuardedUse::FrontMargin), (100, GuardedUse::BackMargin)] {
+        world.flip(Writer::Host, &made, offset);
+        world.assert_found(&made, offset, is, &offset);
+        world.flip(Writer::Host, &made, offset);
+    }
+    world.allocator.engine().unmap(made.id).unwrap();
+    world.free(&bare(made.id));
+    world.allocator.engine().destroy_pool(pool).unwrap();
+    world.end(&[]);
+}
+
 #[test]
 fn what_leaves_the_quarantine_is_looked_at_once_more() {
     let debug = vkmem_engine::DebugOptions {
