@@ -39,6 +39,7 @@ def test_an_overrun_names_the_buffer_in_front(debug: Debug) -> None:
         # The memory object alone is known besides: helpers of the library are not.
         assert {it.kind for it in owners[1:]} <= {"VkDeviceMemory"}
         assert "more owner" not in str(report)
+        allocator.destroy_many(its)
 
 
 def test_margins_name_their_buffer_and_its_neighbour() -> None:
@@ -54,6 +55,7 @@ def test_margins_name_their_buffer_and_its_neighbour() -> None:
         assert (fault.owner.name, fault.offset) == ("b0", 4100)
         assert {it.kind for it in fault.owners} <= {"Buffer", "VkDeviceMemory"}
         assert sum(it.kind == "Buffer" for it in fault.owners) <= 2
+        allocator.destroy_many(its)
 
 
 def test_a_neighbour_that_is_far_worse_is_left_out() -> None:
@@ -75,6 +77,7 @@ def test_a_neighbour_that_is_far_worse_is_left_out() -> None:
         names = [[it.name for it in fault.owners] for fault in report.addresses]
         assert names[0] == ["first"]
         assert sorted(str(it) for it in names[1]) == ["first", "last"]
+        allocator.destroy_many([first, last])
 
 
 @pytest.mark.parametrize("quarantine", [None, "1M"])
@@ -111,9 +114,13 @@ def test_nothing_is_checked_on_a_lost_device(profile: str) -> None:
             allocator.create_buffer(4096, TRANSFER, flags=RANDOM | MAPPED, name=name)
             for name in ("freed", "kept")
         ]
+        addresses = []
         for it in its:
-            with it.map() as view:
-                ctypes.memset(view.address + 4096, 1, 4)
+            mapping = it.map()
+            addresses.append(mapping.address)
+            mapping.close()
+        for address in addresses:
+            ctypes.memset(address + 4096, 1, 4)
         device.lose_device()
         with pytest.raises(DeviceLostError):
             allocator.check_corruption()

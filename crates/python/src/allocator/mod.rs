@@ -278,8 +278,7 @@ fn begin_fault_reports(
     if !has_reports && !debug.watches_memory() {
         return Ok(None);
     }
-    if has_reports
-        && let Err(error) = detach(py, || driver.begin_binding_reports()) {
+    if has_reports && let Err(error) = detach(py, || driver.begin_binding_reports()) {
         close(py, state)?;
         return Err(Error::from(error)).or_raise(py);
     }

@@ -16,7 +16,9 @@ mod scratch;
 pub(crate) mod target;
 mod windows;
 
-use vkmem_engine::{AllocationId, DeviceError, Error, GuardedRange, GuardedUse, PoolId, Quarantined};
+use vkmem_engine::{
+    AllocationId, DeviceError, Error, GuardedRange, GuardedUse, PoolId, Quarantined,
+};
 
 use crate::allocator::DeviceAllocator;
 use crate::debugging::check::Check;
