@@ -83,7 +83,7 @@ class FaultAddress:
     """The highest address that it may have been at: `reported_address | (precision - 1)`."""
     owners: tuple[AddressOwner, ...]
     """What has or had one of these addresses, the most likely first: living ones before those that
-    are freed, these from the newest on. If none has, the nearest two in front or behind."""
+    are freed, these from the newest on. If none has, the nearest one or two in front or behind."""
 
     @property
     def owner(self) -> AddressOwner | None:
@@ -123,8 +123,8 @@ class FaultAddress:
             return f"{text} {where}, which belongs to nothing that is known"
         shown = [f"{self._place(it)} {it}" for it in self.owners[:_OWNERS_SHOWN]]
         more = len(self.owners) - len(shown)
-        rest = [f"and {counted(more, 'more owner')}"] if more else []
-        return "; or ".join([f"{text} {shown[0]}, {where}", *shown[1:], *rest])
+        rest = f"; and {counted(more, 'more owner')}" if more else ""
+        return "; or ".join([f"{text} {shown[0]}, {where}", *shown[1:]]) + rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,8 @@ class FaultReport:
     unavailable: str | None
     """Why nothing is known of the fault; None if the device was asked."""
     has_records: bool
-    """Whether freed allocations and other objects were looked at, too (`fault_reports=True`)."""
+    """Whether freed allocations and other objects were looked at, too (`fault_reports=True`, or a
+    `Debug` that watches memory)."""
 
     def __str__(self) -> str:
         lines = [f"the device is lost: {clean(self.description)}".removesuffix(": ")]

@@ -14,6 +14,13 @@ use crate::package::FAULT_REPORT;
 /// own size, if that is more.
 const NEAR: u64 = 65_536;
 
+/// How far beside a resource an address still points to it although something else has it, in bytes; and how far a
+/// second neighbour may be in any case.
+const BESIDE: u64 = 256;
+
+/// How much farther than the nearest neighbour the second one may be.
+const FARTHER: u64 = 16;
+
 /// Class or `VkObjectType`, name, handle, first address, size in bytes, how it has ended, the frame index of the end,
 /// call site, `VkDeviceMemory`, offset in that, memory type; None where that is unknown.
 type OwnerRow = (
@@ -145,8 +152,13 @@ impl Allocator {
         let others: Vec<_> = bindings.iter().filter(|it| !is_known(it)).collect();
         let (memory, others): (Vec<&AddressBinding>, Vec<_>) =
             others.into_iter().partition(|it| it.object_type == vk::ObjectType::DEVICE_MEMORY);
-        // Two neighbours are enough where none has the address.
-        let kept = if hits > 0 { hits } else { near.len().min(2) };
+        // Two neighbours are enough where none has the address, and only those that are about as likely.
+        let most = match near.first() {
+            Some((nearest, _)) if others.is_empty() => BESIDE.max(nearest.saturating_mul(FARTHER)),
+            _ => BESIDE,
+        };
+        let neighbours = near[hits..].iter().take_while(|(distance, _)| *distance <= most);
+        let kept = if hits > 0 { hits } else { neighbours.take(2).count() };
         let rows = near[..hits].iter().map(|(_, it)| self.own_row(py, it));
         let mut rows: Vec<OwnerRow> = rows.collect();
         rows.extend(others.into_iter().map(foreign_row));
@@ -207,7 +219,8 @@ impl Allocator {
     ///
     /// Addresses are known where the device has `VK_EXT_device_fault`, which `Device.open` enables; `unavailable` of
     /// the report says so otherwise. They are matched with buffers that have `BufferUsage.SHADER_DEVICE_ADDRESS`. On a
-    /// device that was opened with `fault_reports=True` they are also matched with what was freed lately, and, where
+    /// device that was opened with `fault_reports=True`, or with a `Debug` that watches memory, they are also matched
+    /// with what was freed lately. With `fault_reports=True`, and where
     /// it has `VK_EXT_device_address_binding_report`, with images, all other buffers and objects of the program.
     ///
     /// A driver may say only in a call of the program that the device is lost (`VK_ERROR_DEVICE_LOST`): if this

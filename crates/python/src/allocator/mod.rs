@@ -127,7 +127,7 @@ pub struct Allocator {
     evicts_over_budget: bool,
     /// What it does to find faults of the program.
     debug: DebugSettings,
-    /// Where resources are and were, if the device was opened with `fault_reports`.
+    /// Where resources are and were, if the device was opened with `fault_reports`, or memory is watched.
     fault_records: Option<Arc<FaultRecords>>,
 }
 
@@ -266,16 +266,19 @@ impl Drop for Allocator {
     }
 }
 
-/// Begins to keep what explains faults, if the device was opened with `fault_reports`.
+/// Begins to keep what explains faults, if the device was opened with `fault_reports`, or memory is watched: that
+/// costs far more than these records.
 fn begin_fault_reports(
     py: Python<'_>,
     state: &Arc<AllocatorState>,
+    debug: &DebugSettings,
 ) -> PyResult<Option<Arc<FaultRecords>>> {
     let driver = &**state.device.driver;
-    if !driver.has_fault_reports() {
+    let has_reports = driver.has_fault_reports();
+    if !has_reports && !debug.watches_memory() {
         return Ok(None);
     }
-    if let Err(error) = detach(py, || driver.begin_binding_reports()) {
+    if has_reports && let Err(error) = detach(py, || driver.begin_binding_reports()) {
         close(py, state)?;
         return Err(Error::from(error)).or_raise(py);
     }
@@ -388,7 +391,7 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
-        let fault_records = begin_fault_reports(py, &state)?;
+        let fault_records = begin_fault_reports(py, &state, &debug)?;
         let handlers = Handlers::default();
         if defragment_when_full {
             state.room_maker.get_or_init(|| handlers.rooms.clone());

@@ -1,5 +1,5 @@
 //! [`FaultRecords`]: what is kept of resources to explain faults: the address of each, and of those that have ended
-//! lately. Only devices that were opened with `fault_reports` have it.
+//! lately. Only allocators that watch memory, and those of devices that were opened with `fault_reports`, have it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};

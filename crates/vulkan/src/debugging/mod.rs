@@ -16,7 +16,9 @@ mod scratch;
 pub(crate) mod target;
 mod windows;
 
-use vkmem_engine::{AllocationId, Error, GuardedRange, GuardedUse, PoolId, Quarantined};
+use vkmem_engine::{
+    AllocationId, DeviceError, Error, GuardedRange, GuardedUse, PoolId, Quarantined,
+};
 
 use crate::allocator::DeviceAllocator;
 use crate::debugging::check::Check;
@@ -96,6 +98,14 @@ impl MemoryDebugger {
         unsafe { write(allocator, targets, order) }
     }
 
+    /// Begins a check, unless the device is lost: then nothing is known of what any memory holds.
+    fn begin_check<'a>(&self, allocator: &'a DeviceAllocator) -> Result<Check<'a>, Error> {
+        if allocator.driver().is_known_lost() {
+            return Err(DeviceError::DeviceLost.of("vkQueueSubmit").into());
+        }
+        Ok(Check::new(allocator, self.key, self.by_device))
+    }
+
     /// Checks the margins of some allocations, without looking up their neighbours.
     ///
     /// # Errors
@@ -105,7 +115,7 @@ impl MemoryDebugger {
         allocator: &DeviceAllocator,
         ids: &[AllocationId],
     ) -> Result<Checked, Error> {
-        let mut check = Check::new(allocator, self.key, self.by_device);
+        let mut check = self.begin_check(allocator)?;
         // No room for lists, as this is part of each free.
         if let [id] = ids {
             let it = allocator.engine().hold_memory_of(*id)?;
@@ -145,7 +155,7 @@ impl MemoryDebugger {
         pool: Option<PoolId>,
         freed: FreedContents<'_>,
     ) -> Result<Checked, Error> {
-        let mut check = Check::new(allocator, self.key, self.by_device);
+        let mut check = self.begin_check(allocator)?;
         for it in allocator.engine().guarded_ranges(memory_type_bits, pool, false)? {
             check.run(&it.memory, &it.ranges, freed)?;
         }
@@ -165,7 +175,7 @@ impl MemoryDebugger {
     ) -> Result<Checked, Error> {
         let mut items: Vec<&Quarantined> = items.iter().collect();
         items.sort_by_key(|it| (it.memory.handle().0, it.offset));
-        let mut check = Check::new(allocator, self.key, self.by_device);
+        let mut check = self.begin_check(allocator)?;
         for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let mut ranges = Vec::with_capacity(3 * group.len());
             for it in group {

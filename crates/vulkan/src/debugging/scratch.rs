@@ -86,6 +86,7 @@ impl<'a> Scratch<'a> {
             }
         }
         let (handle, index) = allocated.map_err(|error| error.of("vkAllocateMemory"))?;
+        driver.hide_bindings(vk::ObjectType::DEVICE_MEMORY, handle.0);
         let is_coherent = !driver.info().is_non_coherent(index);
         let mut memory = Memory { handle, size: needs.size, address: None, is_coherent };
         let address = driver.map(handle).map_err(|error| error.of("vkMapMemory"));
@@ -95,6 +96,7 @@ impl<'a> Scratch<'a> {
         // SAFETY: both were made above; the memory has the size and a type that the buffer needs.
         let bound = unsafe { driver.bind_buffer(buffer, handle, 0) };
         bound.map_err(|error| error.of("vkBindBufferMemory"))?;
+        driver.hide_bindings(vk::ObjectType::BUFFER, raw_of(buffer));
         Ok(made)
     }
 

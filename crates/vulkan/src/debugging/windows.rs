@@ -86,7 +86,9 @@ impl<'a> Windows<'a> {
             if is_allowed && needs.size <= size {
                 // SAFETY: the buffer is new, the memory is live, and it fits there.
                 let bound = unsafe { self.driver.bind_buffer(buffer, memory.handle(), start) };
-                return Ok(bound.map_err(|error| error.of("vkBindBufferMemory"))?);
+                bound.map_err(|error| error.of("vkBindBufferMemory"))?;
+                self.driver.hide_bindings(vk::ObjectType::BUFFER, vk::Handle::as_raw(buffer));
+                return Ok(());
             }
             self.remove_last();
             wanted = if is_allowed { size / needs.alignment * needs.alignment } else { 0 };

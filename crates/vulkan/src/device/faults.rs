@@ -55,6 +55,11 @@ impl Faults {
         }
     }
 
+    /// Returns whether a call was told that the device is lost.
+    pub(crate) fn is_known_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the device is lost. If no call was told so, the driver is asked by the status of a fence that
     /// nothing signals.
     pub(crate) fn is_lost(&self, device: &LogicalDevice) -> Result<bool, CallError> {

@@ -79,6 +79,10 @@ impl Driver for VulkanDevice {
         self.host_images.as_ref().map(|_| self as &dyn HostImageCopy)
     }
 
+    fn is_known_lost(&self) -> bool {
+        self.faults.is_known_lost()
+    }
+
     fn is_lost(&self) -> Result<bool, CallError> {
         self.faults.is_lost(&self.logical)
     }

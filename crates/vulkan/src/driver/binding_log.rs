@@ -1,6 +1,6 @@
 //! [`BindingLog`]: which objects the device's addresses are and were bound to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use ash::vk;
 use vkmem_engine::lock::{Mutex, rank};
@@ -18,6 +18,8 @@ struct Tables {
     /// By type and handle of the object: a sparse one has many ranges.
     bound: HashMap<(vk::ObjectType, u64), Vec<AddressBinding>>,
     bound_count: usize,
+    /// Bindings in force that are not told, by type, handle and address.
+    hidden: HashSet<(vk::ObjectType, u64, u64)>,
     unbound: VecDeque<AddressBinding>,
     /// Number of bindings and unbindings so far.
     count: u64,
@@ -36,8 +38,12 @@ impl BindingLog {
         tables.count += 1;
         let order = tables.count;
         let known = tables.take(key, binding.address);
+        let was_hidden = tables.hidden.remove(&(key.0, key.1, binding.address));
         if is_bound {
             tables.add(key, AddressBinding { order, is_unbound: false, ..binding });
+            return;
+        }
+        if was_hidden {
             return;
         }
         // Its name is that of its life: most drivers tell none at the end.
@@ -50,6 +56,19 @@ impl BindingLog {
         tables.unbound.push_back(AddressBinding { name, order, is_unbound: true, ..binding });
     }
 
+    /// Leaves out the bindings that an object has now, also once they are over: the program knows nothing of objects
+    /// that this library makes for itself. To be called when the object is bound, as another one may have its handle
+    /// once it is destroyed.
+    pub fn hide(&self, object_type: vk::ObjectType, object: u64) {
+        let mut tables = self.0.lock();
+        let Tables { bound, hidden, .. } = &mut *tables;
+        for it in bound.get(&(object_type, object)).into_iter().flatten() {
+            if hidden.try_reserve(1).is_ok() {
+                hidden.insert((object_type, object, it.address));
+            }
+        }
+    }
+
     /// Returns the bindings, now and before, that have an address from `low` to `high`. Those in force come
     /// first, then the newest.
     pub fn covering(&self, low: u64, high: u64) -> Vec<AddressBinding> {
@@ -57,7 +76,11 @@ impl BindingLog {
         let covers = |it: &&AddressBinding| {
             it.size > 0 && it.address <= high && low <= it.address.saturating_add(it.size - 1)
         };
-        let all = tables.bound.values().flatten().chain(&tables.unbound);
+        let is_told = |it: &&AddressBinding| {
+            !tables.hidden.contains(&(it.object_type, it.object, it.address))
+        };
+        let bound = tables.bound.values().flatten().filter(is_told);
+        let all = bound.chain(&tables.unbound);
         let mut found: Vec<_> = all.filter(covers).cloned().collect();
         drop(tables);
         found.sort_by_key(|it| (it.is_unbound, std::cmp::Reverse(it.order)));
@@ -130,6 +153,22 @@ mod tests {
         assert_eq!(log.address_of(vk::ObjectType::BUFFER, 3), Some(4096));
         assert_eq!(log.address_of(vk::ObjectType::BUFFER, 2), None);
         assert_eq!(log.address_of(vk::ObjectType::IMAGE, 3), None);
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_told_and_its_handle_can_be_used_again() {
+        let log = BindingLog::default();
+        log.note(binding(1, 0, 64), true);
+        log.note(binding(1, 0, 64), false);
+        log.note(binding(1, 0, 64), true);
+        log.hide(vk::ObjectType::BUFFER, 1);
+        assert_eq!(handles(&log.covering(0, 0)), [(1, true)], "the earlier one with its handle");
+        log.note(binding(1, 0, 64), false);
+        assert_eq!(handles(&log.covering(0, 0)), [(1, true)]);
+        log.note(binding(1, 0, 64), true);
+        assert_eq!(handles(&log.covering(0, 0)), [(1, false), (1, true)]);
+        log.note(binding(1, 0, 64), false);
+        assert_eq!(handles(&log.covering(0, 0)), [(1, true), (1, true)]);
     }
 
     #[test]

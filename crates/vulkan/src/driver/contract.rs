@@ -117,6 +117,19 @@ pub trait Driver: DeviceMemory {
         Ok(false)
     }
 
+    /// Returns whether a call said that the device is lost, without asking the driver.
+    fn is_known_lost(&self) -> bool {
+        false
+    }
+
+    /// Leaves the addresses of an object that this library made for itself out of the
+    /// [`binding_log`](Self::binding_log). To be called when it is bound.
+    fn hide_bindings(&self, object_type: vk::ObjectType, object: u64) {
+        if let Some(log) = self.binding_log() {
+            log.hide(object_type, object);
+        }
+    }
+
     /// Returns what the device tells about the faults that it was lost by (`vkGetDeviceFaultInfoEXT`); `None`
     /// without the feature `deviceFault`.
     ///

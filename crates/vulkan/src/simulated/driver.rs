@@ -535,6 +535,10 @@ impl Driver for SimulatedDriver {
         self.device.forget_unflushed(range);
     }
 
+    fn is_known_lost(&self) -> bool {
+        self.faults.is_lost()
+    }
+
     fn is_lost(&self) -> Result<bool, CallError> {
         Ok(self.is_lost_or_said_so())
     }

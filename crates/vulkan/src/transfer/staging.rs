@@ -77,6 +77,8 @@ impl Staging {
         // SAFETY: made here.
         let (buffer, allocation) =
             unsafe { allocator.create_buffer(&info, &create, |on, request| on.allocate(request)) }?;
+        let raw = vk::Handle::as_raw(buffer);
+        allocator.driver().hide_bindings(vk::ObjectType::BUFFER, raw);
         let Some(address) = allocation.mapped else {
             // SAFETY: made here, and nobody has seen it.
             drop(unsafe { allocator.destroy(ResourceHandle::Buffer(buffer), Some(allocation.id)) });
