@@ -73,9 +73,10 @@ def test_one_byte_beside_a_buffer(device: Device, algorithm: str) -> None:
                         assert error.others == ()
                     flip(offset)
                 assert pool.check_corruption() == 6
-                flip(256)
+                flip(257)
                 error = found_by(middle.destroy)
-                assert (error.offset, error.count, error.allocation) == (256, 1, middle)
+                assert (error.offset, error.count, error.allocation) == (257, 1, middle)
+                assert len(error.found) == len(error.expected) == 1
                 assert not middle.alive
                 middle.destroy()
             assert pool.check_corruption() == 4
