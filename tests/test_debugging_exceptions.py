@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
-from overruns import intruder
+from overruns import by_host
 from support import MAPPED, RANDOM, TRANSFER
 
 import vk_mem
@@ -16,21 +16,28 @@ from vk_mem import Allocator, Buffer, CorruptionError, CorruptionWarning, Debug,
 DETECT = Debug(detect_corruption=True)
 
 
+@pytest.fixture
+def device(make_simulated: Any) -> SimulatedDevice:
+    """Its memory for the host is coherent, so that the host can overwrite it by its address."""
+    made: SimulatedDevice = make_simulated("discrete-8gib")
+    return made
+
+
 def make(allocator: Allocator) -> Buffer:
     return allocator.create_buffer(256, TRANSFER, flags=RANDOM | MAPPED)
 
 
 def overrun(buffer: Buffer, offset: int = 256) -> None:
-    with intruder(buffer, buffer.device) as flip:
+    with by_host(buffer) as flip:
         flip(offset)
 
 
 @pytest.mark.parametrize("is_heard", [False, True])
 def test_the_exception_of_the_program_leaves_a_with_block(
-    simulated: SimulatedDevice, is_heard: bool
+    device: SimulatedDevice, is_heard: bool
 ) -> None:
     heard: list[CorruptionError] = []
-    with Allocator(simulated, debug=DETECT) as allocator:
+    with Allocator(device, debug=DETECT) as allocator:
         if is_heard:
             allocator.on_corruption(heard.append)
         with (
@@ -48,8 +55,8 @@ def test_the_exception_of_the_program_leaves_a_with_block(
         assert kinds == ([] if is_heard else [CorruptionWarning] * 2)
 
 
-def test_an_exception_that_is_handled_is_the_context(simulated: SimulatedDevice) -> None:
-    with Allocator(simulated, debug=DETECT) as allocator:
+def test_an_exception_that_is_handled_is_the_context(device: SimulatedDevice) -> None:
+    with Allocator(device, debug=DETECT) as allocator:
         buffer, mine = make(allocator), ValueError("mine")
         overrun(buffer)
         with pytest.raises(CorruptionError) as caught:
@@ -68,10 +75,10 @@ def test_an_exception_that_is_handled_is_the_context(simulated: SimulatedDevice)
 
 @pytest.mark.parametrize("is_failing", [False, True])
 def test_a_block_ends_although_its_call_is_checked(
-    simulated: SimulatedDevice, is_failing: bool
+    device: SimulatedDevice, is_failing: bool
 ) -> None:
     debug = Debug(detect_corruption=True, check="call")
-    with Allocator(simulated, debug=debug) as allocator:
+    with Allocator(device, debug=debug) as allocator:
         buffer = make(allocator)
         pool = allocator.create_pool(memory_type_index=0)
         expected: Any = KeyError if is_failing else CorruptionError
@@ -88,11 +95,11 @@ def test_a_block_ends_although_its_call_is_checked(
 
 @pytest.mark.parametrize("quarantine", [None, "1M"])
 @pytest.mark.parametrize("check", ["free", "frame", "call"])
-def test_each_fault_is_told_once(simulated: SimulatedDevice, check: Any, quarantine: Any) -> None:
+def test_each_fault_is_told_once(device: SimulatedDevice, check: Any, quarantine: Any) -> None:
     debug = Debug(detect_corruption=True, check=check, quarantine=quarantine)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Allocator(simulated, debug=debug) as allocator:
+        with Allocator(device, debug=debug) as allocator:
             buffer = make(allocator)
             allocator.calculate_statistics()
             overrun(buffer)

@@ -333,6 +333,7 @@ def test_a_callback_that_raises(device: SimulatedDevice, monkeypatch: pytest.Mon
 
         it.flip(256)
         caught(it.allocator.check_corruption)
+        it.flip(257)
         caught(it.its[1].destroy)
         assert [type(one) for one in printed] == [ValueError, ValueError]
 

@@ -401,7 +401,7 @@ class BufferHeap(NoCopies):
         try:
             self._allocator.destroy_many(buffers)
         finally:
-            # Where memory beside the buffers was overwritten, that is raised when they are destroyed.
+            # What was overwritten beside the buffers is raised after they were destroyed.
             if not any(it.alive for it in buffers):
                 self._closed = True
                 for block in list(self._blocks.values()):

@@ -16,6 +16,7 @@ mod losses;
 mod many;
 mod memory_types;
 mod new_texels;
+mod poison;
 mod relocate;
 mod statistics;
 mod stepping;
@@ -376,7 +377,7 @@ impl Allocator {
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        if let Err(refused) = corruption::poison(py, &core, &mut debug, is_debug_given) {
+        if let Err(refused) = poison::poison(py, &core, &mut debug, is_debug_given) {
             // Its end waits for its threads.
             detach(py, || drop(device_allocator));
             return Err(refused);
