@@ -94,7 +94,7 @@ def test_the_report(device: SimulatedDevice) -> None:
             "overwritten, the first one at offset 257, 1 byte past its end, the last one 2 bytes "
             "further"
         )
-        assert lines[1].startswith(f"  found {wrong.hex(' ')} ")
+        assert lines[1].startswith(f"  found {wrong.hex(' ')}, ")
         assert re.fullmatch(r"  created in frame 0, .* earlier, at .*make, called .*", lines[2])
         assert re.match(r"  before it: Buffer 'a' \(256 bytes\), \d+ bytes away, created", lines[3])
         assert re.match(r"  behind it: Buffer 'c' \(256 bytes\), \d+ bytes away, created", lines[4])
