@@ -159,11 +159,13 @@ def test_all_faults_of_a_check(simulated_allocator: Allocator) -> None:
     assert [it.allocation for it in (first, *first.others)] == slices[1:]
     assert told == [first, *first.others]
     told.clear()
-    # Freed one after the other, each tells its own.
+    # Freed one after the other, each tells what was not told before.
+    for it in slices[1:]:
+        buffer.write(b"\x00" * 4, it.offset + 64)
     for it in slices[1:3]:
         with pytest.raises(CorruptionError):
             it.free()
-    assert [it.offset is not None and it.offset < 0 for it in told] == [True, True]
+    assert [it.region for it in told] == ["behind", "behind"]
     heap.close()
     assert len(told) == 3 and told[-1].allocation is slices[3]
 
@@ -186,8 +188,7 @@ def test_call_sites_are_told(simulated: SimulatedDevice) -> None:
             caught.value.after.call_site
         )
         assert ".make, called from " in str(caught.value)
-        with pytest.raises(CorruptionError):
-            first.free()
+        first.free()  # that was told
         second.free()
         heap.close()
 

@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import gc
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from support import IMAGE_TRANSFER, RGBA8, TRANSFER, WRITE, run_python
 from vk_mem import (
     Allocator,
     BufferHeap,
+    CorruptionWarning,
     Debug,
     Device,
     FeatureNotPresentError,
@@ -378,8 +380,14 @@ def test_a_real_device_cannot_be_poisoned(
     with pytest.raises(FeatureNotPresentError, match="poison_unmapped needs a SimulatedDevice"):
         Allocator(real_device, debug=Debug(poison_unmapped=True))
     monkeypatch.setenv("VK_MEM_DEBUG", "poison_unmapped")
-    with pytest.raises(FeatureNotPresentError, match="poison_unmapped needs a SimulatedDevice"):
-        Allocator(real_device)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            with Allocator(real_device) as allocator:
+                assert allocator.debug is None
+    # Once in a process.
+    assert [it.category for it in told] == [CorruptionWarning]
+    assert "poison_unmapped needs a SimulatedDevice" in str(told[0].message)
 
 
 def test_aliases_have_no_margin_of_their_own(simulated: SimulatedDevice) -> None:

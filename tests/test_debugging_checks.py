@@ -73,9 +73,10 @@ def test_one_byte_beside_a_buffer(device: Device, algorithm: str) -> None:
                         assert error.others == ()
                     flip(offset)
                 assert pool.check_corruption() == 6
-                flip(256)
+                flip(257)
                 error = found_by(middle.destroy)
-                assert (error.offset, error.count, error.allocation) == (256, 1, middle)
+                assert (error.offset, error.count, error.allocation) == (257, 1, middle)
+                assert len(error.found) == len(error.expected) == 1
                 assert not middle.alive
                 middle.destroy()
             assert pool.check_corruption() == 4
@@ -176,6 +177,10 @@ def test_many_wrong_bytes_and_many_places(allocator: Allocator, device: Device) 
             assert len(error.others) == 99
             assert "and 199 more places" in str(error)
             assert [it.allocation for it in error.others[:50]] == its[1:51]
+            # More of each, as the rest was told.
+            flip(260)
+            for it in its[1:]:
+                flip(it.allocation.offset - base - 3)
             error = found_by(lambda: allocator.destroy_many(its))
             assert "and 199 more places" in str(error)
             assert not any(it.alive for it in its)

@@ -269,6 +269,7 @@ def test_debug_margin_of_vma(device: Device, algorithm: str) -> None:
                     flip(its[3].allocation.size)
                     for check in (allocator.check_corruption, pool.check_corruption):
                         assert caught(check).allocation is its[3]
+                    flip(its[3].allocation.size + 1)
                     caught(its[3].destroy)
                 allocator.destroy_many(its)
                 assert allocator.check_corruption() == 0

@@ -94,7 +94,7 @@ def test_the_report(device: SimulatedDevice) -> None:
             "overwritten, the first one at offset 257, 1 byte past its end, the last one 2 bytes "
             "further"
         )
-        assert lines[1].startswith(f"  found {wrong.hex(' ')} ")
+        assert lines[1].startswith(f"  found {wrong.hex(' ')}, ")
         assert re.fullmatch(r"  created in frame 0, .* earlier, at .*make, called .*", lines[2])
         assert re.match(r"  before it: Buffer 'a' \(256 bytes\), \d+ bytes away, created", lines[3])
         assert re.match(r"  behind it: Buffer 'c' \(256 bytes\), \d+ bytes away, created", lines[4])
@@ -300,8 +300,12 @@ def test_a_callback_is_called_with_each(device: SimulatedDevice) -> None:
         caught(it.allocator.check_corruption)
         assert heard == []
         it.allocator.on_corruption(heard.append)
-        caught(it.its[1].destroy)
-        assert [one.name for one in heard] == ["b", "b"]
+        it.its[1].destroy()  # what a check on demand has told is not told again
+        assert heard == []
+        with intruder(it.its[0], device) as flip:
+            flip(256)
+        caught(it.its[0].destroy)
+        assert [one.name for one in heard] == ["a"]
 
 
 def test_a_callback_takes_the_place_of_warnings(device: SimulatedDevice) -> None:
@@ -329,6 +333,7 @@ def test_a_callback_that_raises(device: SimulatedDevice, monkeypatch: pytest.Mon
 
         it.flip(256)
         caught(it.allocator.check_corruption)
+        it.flip(257)
         caught(it.its[1].destroy)
         assert [type(one) for one in printed] == [ValueError, ValueError]
 

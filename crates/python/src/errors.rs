@@ -36,9 +36,20 @@ fn raise(py: Python<'_>, name: &str, message: &str, figures: Option<&Bound<'_, P
     let message = message.replace(['\n', '\r'], " ");
     let make = || class(py, name)?.call((message,), figures);
     match make() {
-        Ok(instance) => PyErr::from_value(instance),
+        Ok(instance) => raised(instance),
         Err(error) => error,
     }
+}
+
+/// Returns an exception to be raised, which gets the one that is being handled then as its context.
+pub fn raised(instance: Bound<'_, PyAny>) -> PyErr {
+    // `PyErr::from_value` would raise it as it is, and nothing would show what was handled.
+    PyErr::from_type(instance.get_type(), instance.unbind())
+}
+
+/// Returns whether an exception says that memory was overwritten.
+pub fn is_corruption(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "CorruptionError").is_ok_and(|it| error.is_instance(py, &it))
 }
 
 /// Returns the exception for an engine error.

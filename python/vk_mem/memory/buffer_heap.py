@@ -13,6 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -327,8 +328,9 @@ class BufferHeap(NoCopies):
             raise errors[0]
         return count
 
-    def _check_margins(self) -> tuple[int, list[CorruptionError]]:
-        return self._margins.check([it.guarded for it in self._blocks.values() if it.guarded])
+    def _check_margins(self, *, only_new: bool = False) -> tuple[int, list[CorruptionError]]:
+        buffers = [it.guarded for it in self._blocks.values() if it.guarded]
+        return self._margins.check(buffers, only_new=only_new)
 
     def _trim(self, newest: _Block) -> None:
         """Destroys empty buffers except one of normal size, preferably the newest."""
@@ -345,7 +347,9 @@ class BufferHeap(NoCopies):
             except BufferError:
                 # A mapping of the buffer is open: keep it and use it for further slices.
                 continue
-            self._forget(block)
+            finally:
+                if not block.buffer.alive:
+                    self._forget(block)
 
     def _abandon(self, place: _Place, views: _Views = ()) -> None:
         # Called from finalisers, which may interrupt any method here: only an append is safe.
@@ -379,21 +383,30 @@ class BufferHeap(NoCopies):
         is in use.
         """
         self._check_process()
-        with self._lock:
-            if self.closed:
-                return
-            for piece in list(self._mapped):
-                piece._release_view()
-            try:
-                _, found = self._check_margins()
-            except DeviceLostError:
-                found = []
-            self._allocator.destroy_many([block.buffer for block in self._blocks.values()])
-            self._closed = True
-            for block in list(self._blocks.values()):
-                self._forget(block)
-        for error in found:
-            self._margins.tell(error)
+        found: list[CorruptionError] = []
+        try:
+            with self._lock:
+                if not self.closed:
+                    self._end(found)
+        finally:
+            for error in found:
+                self._margins.tell(error)
+
+    def _end(self, found: list[CorruptionError]) -> None:
+        """Destroys all buffers; adds what was found in the margins of slices."""
+        for piece in list(self._mapped):
+            piece._release_view()
+        with suppress(DeviceLostError):
+            found += self._check_margins(only_new=True)[1]
+        buffers = [block.buffer for block in self._blocks.values()]
+        try:
+            self._allocator.destroy_many(buffers)
+        finally:
+            # What was overwritten beside the buffers is raised after they were destroyed.
+            if not any(it.alive for it in buffers):
+                self._closed = True
+                for block in list(self._blocks.values()):
+                    self._forget(block)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -405,7 +418,7 @@ class BufferHeap(NoCopies):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._allocator._end_block(exc_value, self.close)
 
     def __repr__(self) -> str:
         name = f"vk_mem.BufferHeap {self._usage.name}"
@@ -511,7 +524,8 @@ class BufferSlice(BufferRange):
         """
         error = self._end()
         if error is not None:
-            self._heap._allocator._tell_corruption(error)
+            for it in (error, *error.others):
+                self._heap._allocator._tell_corruption(it)
             raise error
 
     def _end(self) -> CorruptionError | None:
@@ -550,13 +564,7 @@ class BufferSlice(BufferRange):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_value is None:
-            self.free()
-            return
-        # The exception on its way is the one to raise.
-        error = self._end()
-        if error is not None:
-            self._heap._margins.tell(error)
+        self._heap._allocator._end_block(exc_value, self.free)
 
     def __del__(self) -> None:
         place = getattr(self, "_place", None)

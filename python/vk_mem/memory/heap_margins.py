@@ -58,6 +58,7 @@ class Guarded:
     frame: int
     made: float
     call_site: str | None
+    told: frozenset[tuple[object, ...]] = frozenset()
     slice: weakref.ref[BufferRange] | None = None
 
     def record(self, name: str | None, now: float) -> AllocationRecord:
@@ -154,21 +155,27 @@ class HeapMargins:
         if within is None or entry is None:
             return None
         try:
-            return next(iter(self._faults(within, [entry])), None)
+            found = list(self._faults(within, [entry], only_new=True))
         except DeviceLostError:
             # Nothing can be read any more, and what frees memory has to go on.
             return None
         finally:
             within.slices.pop(offset, None)
+        if not found:
+            return None
+        found[0].others = tuple(found[1:])
+        return found[0]
 
-    def check(self, buffers: Iterable[GuardedBuffer]) -> tuple[int, list[CorruptionError]]:
-        """Checks all margins. Returns their number and what was found."""
+    def check(
+        self, buffers: Iterable[GuardedBuffer], *, only_new: bool = False
+    ) -> tuple[int, list[CorruptionError]]:
+        """Checks all margins. Returns their number and what was found, or what was not told yet."""
         count = 0
         errors: list[CorruptionError] = []
         for within in buffers:
             if within.buffer.alive:
                 count += 2 * len(within.slices)
-                errors += self._faults(within, within.slices.values())
+                errors += self._faults(within, within.slices.values(), only_new)
         return count, errors
 
     def keep(self, free: Callable[[], CorruptionError | None]) -> None:
@@ -189,8 +196,10 @@ class HeapMargins:
 
     def tell(self, found: CorruptionError | str) -> None:
         """Passes an error to the callback of the allocator, else to a warning."""
-        if isinstance(found, str) or not self.allocator._tell_corruption(found):
-            warnings.warn(str(found), CorruptionWarning, stacklevel=4)
+        others = () if isinstance(found, str) else found.others
+        for it in (found, *others):
+            if isinstance(it, str) or not self.allocator._tell_corruption(it):
+                warnings.warn(str(it), CorruptionWarning, stacklevel=4)
 
     def _margins(self, of: Guarded) -> tuple[_Margin, _Margin]:
         return (
@@ -202,7 +211,7 @@ class HeapMargins:
         return _margin_pattern(self.key, within.number, offset, size)
 
     def _faults(
-        self, within: GuardedBuffer, slices: Iterable[Guarded]
+        self, within: GuardedBuffer, slices: Iterable[Guarded], only_new: bool
     ) -> Iterator[CorruptionError]:
         margins = sorted((it for of in slices for it in self._margins(of)), key=_offset_of)
         wanted = [self._pattern(within, it.offset, self.size) for it in margins]
@@ -212,7 +221,12 @@ class HeapMargins:
             self._add_view_of_device(within.buffer, margins, wanted, found)
         for margin, content, expected in zip(margins, found, wanted, strict=True):
             if content != expected:
-                yield self._error(within, margin, content, expected)
+                error = self._error(within, margin, content, expected)
+                fault, of = (error.region, error.offset, error.length, error.count), margin.slice
+                is_new = fault not in of.told
+                of.told |= {fault}
+                if is_new or not only_new:
+                    yield error
 
     def _add_view_of_device(
         self, buffer: Buffer, margins: list[_Margin], wanted: list[bytes], found: list[bytes]
@@ -274,8 +288,8 @@ class HeapMargins:
             "offset": margin.offset + first - of.offset,
             "length": last - first + 1,
             "count": len(wrong),
-            "found": content[first:][:MOST_FOUND],
-            "expected": expected[first:][:MOST_FOUND],
+            "found": content[first : last + 1][:MOST_FOUND],
+            "expected": expected[first : last + 1][:MOST_FOUND],
             "before": None if before is None else before.record(name, now),
             "after": None if after is None else after.record(name, now),
             "memory_type_index": within.buffer.allocation.memory_type_index,

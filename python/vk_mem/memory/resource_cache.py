@@ -463,7 +463,7 @@ class ResourceCache(NoCopies, Generic[K, R]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self._allocator._end_block(exc_value, self.close)
 
     def __repr__(self) -> str:
         if self._process is not _process:

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 use super::Allocator;
 use crate::arguments::callback::current;
+use crate::debugging::raising::end_block;
 use crate::process::forks::in_one_process;
 
 #[pymethods]
@@ -24,5 +25,17 @@ impl Allocator {
             error.write_unraisable(py, Some(&callback));
         }
         Ok(true)
+    }
+
+    /// Ends a `with` block of Python, which an exception leaves or None, by a call that does nothing the second time.
+    /// What `CorruptionError` would say is reported where it would take the place of that exception.
+    fn _end_block(
+        &self,
+        py: Python<'_>,
+        exception: Option<&Bound<'_, PyAny>>,
+        end: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let state = &self.state;
+        end_block(py, state, exception.is_some(), 2, || end.call0().map(drop))
     }
 }

@@ -16,6 +16,7 @@ mod losses;
 mod many;
 mod memory_types;
 mod new_texels;
+mod poison;
 mod relocate;
 mod statistics;
 mod stepping;
@@ -43,6 +44,7 @@ use vkmem_vulkan::DeviceAllocator;
 use crate::arguments::callback::exchange;
 use crate::arguments::numbers::unsigned;
 use crate::arguments::{iterables, options};
+use crate::debugging::raising::is_failing;
 use crate::debugging::settings::DebugSettings;
 use crate::debugging::{self, read};
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory};
@@ -56,7 +58,7 @@ use crate::lifetime::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
-use crate::objects::device::{Device, poison_unmapped};
+use crate::objects::device::Device;
 use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
@@ -346,7 +348,8 @@ impl Allocator {
             size.map(|size| unsigned(size, name)).transpose()
         };
         let small_heap = preferred_small_heap_block_size;
-        let debug = read::debug_of_allocator(py, debug)?;
+        let is_debug_given = debug.is_some();
+        let mut debug = read::debug_of_allocator(py, debug)?;
         let options = AllocatorOptions {
             debug: debug.engine_options(),
             preferred_block_size: block_size(preferred_block_size, "preferred_block_size")?,
@@ -377,9 +380,7 @@ impl Allocator {
         let core = device.get().core.clone();
         let device_allocator =
             DeviceAllocator::new(Arc::clone(&core.driver), &options).or_raise(py)?;
-        if debug.poison_unmapped
-            && let Err(refused) = poison_unmapped(py, &core, true)
-        {
+        if let Err(refused) = poison::poison(py, &core, &mut debug, is_debug_given) {
             // Its end waits for its threads.
             detach(py, || drop(device_allocator));
             return Err(refused);
@@ -518,10 +519,9 @@ impl Allocator {
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         let closed = self.close(py);
-        let failing = exception.iter().next().is_some_and(|kind| !kind.is_none());
         match closed {
             // The current exception is the one to raise; it may hold the view itself.
-            Err(error) if failing && error.is_instance_of::<PyBufferError>(py) => {
+            Err(error) if is_failing(exception) && error.is_instance_of::<PyBufferError>(py) => {
                 warn_unclosed(py, &error.value(py).to_string());
                 Ok(())
             }

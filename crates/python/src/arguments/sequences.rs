@@ -10,7 +10,7 @@ use super::arrays::U64Array;
 use super::iterables::{self, MOST_ITEMS, gather};
 use super::numbers::{is_handle, quantity};
 use super::text::Text;
-use crate::errors::{invalid, to_py};
+use crate::errors::{invalid, raised, to_py};
 
 /// Returns an exception with the index of the item it is about.
 pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
@@ -25,7 +25,7 @@ pub fn about_item(py: Python<'_>, index: usize, error: PyErr) -> PyErr {
         Ok(instance) => {
             // Only errors of this package have the attribute; a `TypeError` may accept it as well.
             let _ = instance.setattr("item", index);
-            PyErr::from_value(instance)
+            raised(instance)
         }
         Err(error) => error,
     }

@@ -111,7 +111,7 @@ impl AllocatorDebugger {
             return;
         }
         detach(py, || match state.check_all(allocator) {
-            Ok(findings) => state.keep_new(allocator, findings),
+            Ok(findings) => state.keep(allocator, findings),
             Err(error) => state.note_failure("memory was not checked", &error),
         });
         state.end_check();
@@ -265,6 +265,7 @@ impl Debugger for AllocatorDebugger {
             Ok::<_, Error>((reports, checked.ranges, checked.unchecked))
         });
         let (reports, ranges, unchecked) = checked.map_err(|error| to_py(py, &error))?;
+        state.note_told(&reports);
         raising::raise(py, allocator, state, &reports)?;
         match unchecked.first() {
             Some(first) if ranges == 0 => {

@@ -3,7 +3,7 @@
 mod debugger;
 mod listener;
 mod moment;
-mod raising;
+pub mod raising;
 pub mod read;
 mod records;
 mod report;

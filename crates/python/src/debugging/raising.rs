@@ -8,6 +8,7 @@ use pyo3::types::{PyTuple, PyType};
 use super::report::Report;
 use super::state::DebugState;
 use crate::arguments::callback::current;
+use crate::errors::{is_corruption, raised};
 use crate::interpreter::in_finaliser;
 use crate::lifetime::ownership::AllocatorState;
 use crate::package::ERRORS;
@@ -30,7 +31,7 @@ pub(super) fn raise(
     let errors = errors(py, allocator, reports)?;
     call_back(py, allocator, &errors);
     match errors.into_iter().next() {
-        Some(first) => Err(PyErr::from_value(first)),
+        Some(first) => Err(raised(first)),
         None => Ok(()),
     }
 }
@@ -52,7 +53,7 @@ pub(super) fn report(
         return done;
     }
     for error in errors {
-        done = done.and(warn(py, &error.str()?.to_string_lossy()));
+        done = done.and(warn(py, &error.str()?.to_string_lossy(), 1));
     }
     done
 }
@@ -91,12 +92,49 @@ fn tell_left_out(py: Python<'_>, state: &DebugState) -> PyResult<()> {
     let untold = std::mem::take(&mut state.records.lock().untold);
     let mut done = Ok(());
     for what in untold {
-        done = done.and(warn(py, &format!("debug: {what}")));
+        done = done.and(warn(py, &format!("debug: {what}"), 1));
     }
     done
 }
 
-fn warn(py: Python<'_>, message: &str) -> PyResult<()> {
+/// Issues a `CorruptionWarning`, at the line of so many Python frames outwards, counted from 1.
+pub fn warn(py: Python<'_>, message: &str, stacklevel: i32) -> PyResult<()> {
     let category = ERRORS.get(py, "CorruptionWarning")?.cast_into::<PyType>()?;
-    PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, 1)
+    PyErr::warn(py, &category, &CString::new(message.replace('\0', "?"))?, stacklevel)
+}
+
+/// Ends a `with` block by a call that does nothing the second time. While an exception leaves the block, that is the one
+/// to raise: overwritten memory is reported by the callback or else by warnings, at the line of so many Python frames
+/// outwards.
+pub fn end_block(
+    py: Python<'_>,
+    allocator: &AllocatorState,
+    is_failing: bool,
+    stacklevel: i32,
+    end: impl Fn() -> PyResult<()>,
+) -> PyResult<()> {
+    let error = match end() {
+        Err(error) if is_corruption(py, &error) => error,
+        ended => return ended,
+    };
+    // A check at the beginning of the call may have raised it, before anything was done. It tells each fault once.
+    let done = end();
+    if !is_failing {
+        return Err(error);
+    }
+    if current(py, &allocator.on_corruption).is_some() {
+        return done;
+    }
+    let first = error.value(py);
+    let others: Vec<Bound<'_, PyAny>> = first.getattr("others")?.extract()?;
+    let mut warned = Ok(());
+    for it in std::iter::once(first.as_any()).chain(&others) {
+        warned = warned.and(warn(py, &it.str()?.to_string_lossy(), stacklevel));
+    }
+    done.and(warned)
+}
+
+/// Returns whether the arguments of `__exit__` say that an exception leaves the block.
+pub fn is_failing(exception: &Bound<'_, PyTuple>) -> bool {
+    exception.iter().next().is_some_and(|kind| !kind.is_none())
 }

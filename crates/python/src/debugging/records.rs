@@ -63,7 +63,7 @@ pub struct Records {
     pub freed: HashMap<AllocationId, FreedRecord>,
     /// What was found and not told yet, with the thread whose call has found it.
     pub found: Vec<(ThreadId, Report)>,
-    /// Faults that frames and calls have told: they tell each once.
+    /// Faults that were told, or are in `found`: all but checks on demand tell each once.
     pub told: HashSet<Fault>,
     /// What was left out, as it was told.
     pub left_out: HashSet<String>,
@@ -75,6 +75,11 @@ impl Records {
     /// Returns the record of an allocation that is live, or was until its resource moved.
     pub fn get(&self, id: AllocationId) -> Option<&Record> {
         self.live.get(&id).or_else(|| self.left.get(&id))
+    }
+
+    /// Returns whether there is an allocation, live or in quarantine.
+    pub fn knows(&self, id: AllocationId) -> bool {
+        self.get(id).is_some() || self.freed.contains_key(&id)
     }
 
     /// Removes that record.

@@ -1,5 +1,6 @@
 //! [`DebugState`]: what an allocator with debugging has, and the checks that it makes.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -130,18 +131,33 @@ impl DebugState {
         let reports = self.reports(allocator, findings);
         let mut records = self.records.lock();
         for report in reports {
-            let is_told = report.fault().is_some_and(|it| records.told.contains(&it));
-            if !is_told {
+            if report.fault().is_none_or(|it| records.told.insert(it)) {
                 records.found.push((me, report));
             }
         }
+    }
+
+    /// Notes what a check on demand tells: nothing else tells that again.
+    pub(super) fn note_told(&self, reports: &[Report]) {
+        let faults: HashSet<Fault> = reports.iter().filter_map(Report::fault).collect();
+        let mut records = self.records.lock();
+        let is_told = |it: &(ThreadId, Report)| it.1.fault().is_some_and(|it| faults.contains(&it));
+        let (told, others) = std::mem::take(&mut records.found).into_iter().partition(is_told);
+        records.found = others;
+        // What has ended meanwhile would never be forgotten.
+        let is_there = |it: &Fault| records.knows(it.id());
+        let those: Vec<Fault> = faults.iter().filter(|it| is_there(it)).copied().collect();
+        records.told.extend(those);
+        drop(records);
+        // Without the lock: they refer to Python objects.
+        drop::<Vec<(ThreadId, Report)>>(told);
     }
 
     /// Checks and fills what is about to be freed; what goes into quarantine has a record from then on.
     pub(super) fn free(&self, allocator: &AllocatorState, ids: &[AllocationId]) {
         if self.checks_calls.load(Ordering::Relaxed) && self.begin_check() {
             if let Ok(findings) = self.check_all(allocator) {
-                self.keep_new(allocator, findings);
+                self.keep(allocator, findings);
             }
             self.end_check();
         } else {
@@ -166,12 +182,6 @@ impl DebugState {
         let filled = self.fill_freed(allocator, &fills);
         if kept.is_empty() {
             return;
-        }
-        {
-            // What is wrong beside it still is when it leaves the quarantine.
-            let mut records = self.records.lock();
-            let faults: Vec<Fault> = records.found.iter().filter_map(|it| it.1.fault()).collect();
-            records.told.extend(faults.into_iter().filter(|it| kept.contains(&it.id())));
         }
         let engine = allocator.engine();
         let now = Moment::of(None, allocator.current_frame());
@@ -238,14 +248,6 @@ impl DebugState {
         let contents = |id| self.contents(id);
         let checked = self.memory.check(&allocator.device_allocator, u32::MAX, None, &contents)?;
         Ok(checked.findings)
-    }
-
-    /// Keeps what a check of all has found, each fault once.
-    pub(super) fn keep_new(&self, allocator: &AllocatorState, findings: Vec<Finding>) {
-        self.keep(allocator, findings);
-        let mut records = self.records.lock();
-        let faults: Vec<Fault> = records.found.iter().filter_map(|it| it.1.fault()).collect();
-        records.told.extend(faults);
     }
 
     /// Looks at allocations whose quarantine is over.

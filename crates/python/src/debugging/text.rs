@@ -6,7 +6,7 @@ use std::time::Instant;
 use pyo3::prelude::*;
 
 use super::moment::Moment;
-use crate::observe::call_site::CallSites;
+use crate::observe::call_site::{CallSites, NOWHERE};
 
 /// Bytes that a report shows.
 const SHOWN: usize = 16;
@@ -39,8 +39,11 @@ pub fn moment(
     now: Instant,
 ) -> String {
     let before = time(now.saturating_duration_since(moment.at).as_secs_f64());
-    let place = moment.site.map_or(String::new(), |site| {
-        format!(", at {}", sites.lines(py, site).join(", called from "))
-    });
+    let lines = moment.site.map(|site| sites.lines(py, site));
+    let place = match lines.as_deref() {
+        None => String::new(),
+        Some([only]) if only == NOWHERE => ", by its allocator".into(),
+        Some(lines) => format!(", at {}", lines.join(", called from ")),
+    };
     format!("{verb} in frame {}, {before} earlier{place}", moment.frame)
 }

@@ -15,6 +15,7 @@ use super::moves::{COPY, DESTROY, DefragmentationMove};
 use super::protocol::{Outcome, ProtocolRun, can_move};
 use super::run::{Figures, statistics};
 use crate::arguments::callback::{Callback, current, exchange};
+use crate::debugging::raising::{end_block, is_failing};
 use crate::errors::{invalid, pinned, use_after_free};
 use crate::interpreter::without_gil;
 use crate::lifetime::ownership::AllocatorState;
@@ -263,10 +264,11 @@ impl Defragmentation {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         // A closed allocator has ended it.
-        if self.allocator.pins.is_closed() { Ok(()) } else { self.end(py) }
+        let end = || if self.allocator.pins.is_closed() { Ok(()) } else { self.end(py) };
+        end_block(py, &self.allocator, is_failing(exception), 1, end)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

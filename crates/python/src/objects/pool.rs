@@ -17,6 +17,7 @@ use crate::arguments::numbers::{of_type, real, unsigned, unsigned_32};
 use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::debugging;
+use crate::debugging::raising::{end_block, is_failing};
 use crate::debugging::read::{debug_object, debug_of_pool};
 use crate::debugging::settings::DebugSettings;
 use crate::errors::{IntoPyResult, pinned, use_after_free};
@@ -304,9 +305,9 @@ impl Pool {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        end_block(py, &self.state.allocator, is_failing(exception), 1, || self.close(py))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

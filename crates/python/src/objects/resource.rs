@@ -11,6 +11,7 @@ use vkmem_vulkan::{ResourceHandle, prefetch_bytes, prefetch_line};
 
 use crate::arguments::callback::{Callback, exchange};
 use crate::arguments::text::Text;
+use crate::debugging::raising::{end_block, is_failing};
 use crate::errors::IntoPyResult;
 use crate::interop::export;
 use crate::interpreter::detach;
@@ -473,13 +474,17 @@ impl ResourceObject {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
+    #[pyo3(signature = (*exception))]
     fn __exit__(
         &self,
         py: Python<'_>,
-        _exception: &Bound<'_, pyo3::types::PyTuple>,
+        exception: &Bound<'_, pyo3::types::PyTuple>,
     ) -> PyResult<()> {
-        if self.has_owner() { Ok(()) } else { self.destroy(py) }
+        if self.has_owner() {
+            return Ok(());
+        }
+        let allocator = &self.resource.allocator;
+        end_block(py, allocator, is_failing(exception), 1, || self.destroy(py))
     }
 
     fn __repr__(&self) -> String {

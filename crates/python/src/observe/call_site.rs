@@ -13,7 +13,7 @@ use pyo3::{ffi, intern};
 use vkmem_engine::lock::{Mutex, rank};
 
 /// Text of a call site without a frame of the caller, as in a finaliser at interpreter exit.
-const NOWHERE: &str = "no Python code";
+pub const NOWHERE: &str = "no Python code";
 
 /// Where and when a resource was created.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::transfers::Transfers;
+use crate::debugging::raising::{end_block, is_failing};
 use crate::interpreter::detach;
 
 #[pymethods]
@@ -33,19 +34,22 @@ impl TransferBatch {
     }
 
     /// Submits what was gathered, whatever happened.
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         let transfers = self.transfers.get();
-        if transfers.closed() {
-            return Ok(());
-        }
-        let _inside = transfers.state.enter(py, &transfers.allocator)?;
-        if let Some(batch) = transfers.state.end_batch() {
-            detach(py, || {
-                transfers.state.engine.close_batch(&transfers.allocator.device_allocator, batch)
-            });
-        }
-        Ok(())
+        let end = || {
+            if transfers.closed() {
+                return Ok(());
+            }
+            let _inside = transfers.state.enter(py, &transfers.allocator)?;
+            if let Some(batch) = transfers.state.end_batch() {
+                detach(py, || {
+                    transfers.state.engine.close_batch(&transfers.allocator.device_allocator, batch)
+                });
+            }
+            Ok(())
+        };
+        end_block(py, &transfers.allocator, is_failing(exception), 1, end)
     }
 
     /// Submits what was gathered so far.

@@ -13,6 +13,7 @@ use vkmem_engine::{AllocationCreateInfo, MemoryImport, MemoryPropertyFlags};
 use vkmem_vulkan::{Import, Sharing, TransferQueue};
 
 use super::state::{Registration, TransfersState};
+use crate::debugging::raising::{end_block, is_failing};
 use crate::errors::{IntoPyResult, feature_not_present, invalid};
 use crate::interop::handle_types::HOST_ALLOCATION;
 use crate::interpreter::{detach, try_attach, warn_unclosed};
@@ -139,9 +140,9 @@ impl RegisteredArray {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        end_block(py, &self.allocator, is_failing(exception), 1, || self.close(py))
     }
 
     fn __repr__(&self) -> String {

@@ -22,6 +22,7 @@ use super::way::way;
 use crate::arguments::numbers::{unsigned, unsigned_or_zero};
 use crate::arguments::sequences::{about_item, integers, items};
 use crate::arguments::text::Text;
+use crate::debugging::raising::{end_block, is_failing};
 use crate::errors::{feature_not_present, invalid, pinned};
 use crate::interpreter::{detach, try_attach, warn_unclosed};
 use crate::lifetime::ownership::{AllocatorState, Background};
@@ -487,9 +488,9 @@ impl Transfers {
         Ok(slf)
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.close(py)
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        end_block(py, &self.allocator, is_failing(exception), 1, || self.close(py))
     }
 
     fn __repr__(&self) -> String {

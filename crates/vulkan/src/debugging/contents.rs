@@ -84,7 +84,9 @@ impl Comparison {
 
     /// Returns where the range differs, the bytes found there and the bytes expected; `None` if it does not.
     pub(super) fn finish(self) -> Option<(Difference, Vec<u8>, Vec<u8>)> {
-        let (difference, found) = self.found?;
+        let (difference, mut found) = self.found?;
+        // What lies behind the last wrong byte is as it was.
+        found.truncate(usize::try_from(difference.length).unwrap_or(usize::MAX));
         let mut expected = vec![0; found.len()];
         self.expected.fill(difference.offset, &mut expected);
         Some((difference, found, expected))

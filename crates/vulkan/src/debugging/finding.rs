@@ -18,7 +18,7 @@ pub struct Finding {
     /// Where it differs: first byte, bytes up to the last one, number of bytes that differ. The offset is that in
     /// the memory object.
     pub difference: Difference,
-    /// The bytes found from the first one that differs on, at most 64.
+    /// The bytes found from the first one that differs to the last one, at most 64.
     pub found: Vec<u8>,
     /// The bytes expected there.
     pub expected: Vec<u8>,
