@@ -36,7 +36,7 @@ class Native:
 
     def smooth(self, address: int) -> None:
         """Begins one element of four bytes before the first."""
-        ctypes.memset(address - 4, 0xAB, 4)
+        ctypes.memset(address - 4, 0x2A, 4)
 
     def later(self, address: int) -> None:
         """Keeps an address for a job that is run much later."""
