@@ -38,7 +38,10 @@ def reachable_types(device: Device) -> list[int]:
             if not exports and it.property_flags & COHERENT != COHERENT:
                 continue
             try:
-                allocator.create_buffer(256, TRANSFER, memory_type_bits=1 << index).destroy()
+                keywords: dict[str, Any] = {"export_handle_types": OPAQUE_FD} if exports else {}
+                allocator.create_buffer(
+                    256, TRANSFER, memory_type_bits=1 << index, **keywords
+                ).destroy()
             except vk_mem.FeatureNotPresentError:
                 continue
             found.append(index)

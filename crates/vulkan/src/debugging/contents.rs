@@ -126,7 +126,7 @@ mod tests {
                         length: (last - first) as u64 + 1,
                         count: changed.len() as u64,
                     };
-                    let end = bytes.len().min(first + KEPT);
+                    let end = (last + 1).min(first + KEPT);
                     (difference, bytes[first..end].to_vec(), whole[first..end].to_vec())
                 });
                 for step in [1, 7, 64, 100, 300] {

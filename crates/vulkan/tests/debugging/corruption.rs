@@ -57,10 +57,8 @@ impl World {
         assert_eq!((found.range.is, found.range.id), (is, Some(allocation.id)), "{what:?}");
         assert_eq!(found.memory, allocation.memory, "{what:?}");
         assert_eq!(found.memory_type_index, allocation.memory_type_index, "{what:?}");
+        assert_eq!((found.found.len(), found.expected.len()), (1, 1), "{what:?}");
         assert_eq!(found.found[0], found.expected[0] ^ 0x41, "{what:?}");
-        assert_eq!(found.found[1..], found.expected[1..], "{what:?}");
-        let rest = found.range.offset + found.range.size - at;
-        assert_eq!(found.found.len() as u64, rest.min(64), "{what:?}");
     }
 }
 
