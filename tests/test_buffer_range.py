@@ -185,6 +185,7 @@ def test_a_flush_of_many_ranges_is_one_of_these_bytes(simulated_allocator: Alloc
         assert target.read(0, atom) == target.read(4 * atom, atom) == b"\x01" * atom
         with pytest.warns(RuntimeWarning, match="did not flush"):
             device.copy_buffer(source[:atom], target)
+        assert [it.kind for it in device.take_violations()] == ["missing_flush"]
 
 
 def test_a_range_after_its_buffer(allocator: Allocator) -> None:

@@ -222,8 +222,8 @@ def test_a_wait_is_interrupted() -> None:
         with vk_mem.Allocator(device) as allocator:
             with allocator.create_buffer(64, vk_mem.BufferUsage.TRANSFER_DST) as buffer:
                 device.submit_fill(buffer.handle, 64)
-                threading.Timer(0.1, _thread.interrupt_main).start()
                 try:
+                    threading.Timer(0.1, _thread.interrupt_main).start()
                     device.wait_idle()
                 except KeyboardInterrupt:
                     print("interrupted")

@@ -49,7 +49,6 @@ fn situation(info: &mut DeviceInfo, random: &mut Random) -> AllocatorOptions {
         exceed_allocation_count: random.one_in(4),
         frames_in_use: random.below(3),
         debug: debug(random),
-        ..AllocatorOptions::default()
     }
 }
 
