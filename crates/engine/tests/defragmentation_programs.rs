@@ -87,7 +87,7 @@ fn run(profile: &str, seed: u64) -> [u64; 2] {
             EmptyBlockRetention { count: Some(3), bytes: None, share: None },
         ]),
         debug: DebugOptions {
-            margin: if seed % 2 == 0 { 0 } else { random.pick(&[4, 16, 300]) },
+            margin: if seed.is_multiple_of(2) { 0 } else { random.pick(&[4, 16, 300]) },
             quarantine: (seed % 4 == 3).then_some(QuarantineLimit::Bytes(20_000)),
             ..DebugOptions::default()
         },
