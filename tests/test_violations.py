@@ -98,7 +98,7 @@ def test_a_missing_flush(device: SimulatedDevice, allocator: Allocator) -> None:
 
 
 def test_a_missing_invalidate(device: SimulatedDevice, buffers: list[Buffer]) -> None:
-    """Of what the device writes while a view is open that may write there as well."""
+    """An open view that may write lies over what the device writes."""
     buffer, _ = buffers
     is_coherent = COHERENT in buffer.allocation.memory_properties
     with buffer.map():

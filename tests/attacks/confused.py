@@ -209,7 +209,7 @@ class World:
             budget.counted["refusals"] += 1
             return
         except StopIteration:
-            # Of an iterator: a run of defragmentation.
+            # The end of an iterator: a run of defragmentation.
             assert name == "__next__"
             return
         except ImportError:

@@ -15,7 +15,7 @@ pub enum ViolationKind {
     MissingFlush,
     /// The host reads bytes of non-coherent memory that the device wrote and the host did not invalidate.
     MissingInvalidate,
-    /// Of two commands that nothing orders, one writes what the other one uses.
+    /// One command writes what another one uses, and nothing orders the two.
     MissingBarrier,
     /// The host uses memory that a submission which has not ended writes, or writes what it reads.
     InUse,

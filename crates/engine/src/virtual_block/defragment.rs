@@ -68,7 +68,7 @@ impl VirtualBlock {
             return Err(NO_MEMORY);
         }
         for it in &mut layout.moves {
-            // The same units are before each of them as after the move.
+            // A move leaves as many units before each of them as there were.
             let (offset, size) = self.payload(it.key, it.old_offset, it.size);
             it.new_offset += offset - it.old_offset;
             (it.old_offset, it.size) = (offset, size);

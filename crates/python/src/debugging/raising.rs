@@ -14,7 +14,7 @@ use crate::lifetime::ownership::AllocatorState;
 use crate::package::ERRORS;
 use crate::process::forks::in_one_process;
 
-/// Of so many faults a call makes exceptions: each has a text, and there may be one for each allocation.
+/// A call makes exceptions of so many faults at most: each has a text, and there may be a fault in each allocation.
 const MOST_ERRORS: usize = 100;
 
 /// Raises what was found; first the callback is called with each. Does nothing if there is nothing.

@@ -376,7 +376,7 @@ mod tests {
         let supported = [DEVICE_FAULT_FEATURE];
         let found = choose(&present, request, vk::API_VERSION_1_1, &instance, &supported);
         assert_eq!(found, (present[..1].to_vec(), vec![]));
-        // Of two structures with the feature, that of the extension is queried.
+        // Two structures may have the feature: that of the extension is queried.
         assert_eq!(
             features_to_query(&present, vk::API_VERSION_1_1)
                 .iter()

@@ -43,7 +43,7 @@ function prepare(header, columns, texts) {
   const kindOfUse = Uint8Array.from(header.uses, (use) => use.kind);
   for (let row = 0; row < count; row++) kind[row] = kindOfUse[columns.use[row]];
   const freeKind = header.kinds.findIndex((it) => it.key === "free");
-  // Of each row: whether it is an allocation, neither free nor held back as a margin or in quarantine.
+  // Whether each row is an allocation, neither free nor held back as a margin or in quarantine.
   const isUse = Uint8Array.from(header.kinds, (it, number) => (number === freeKind || it.held ? 0 : 1));
   const isAllocation = kind.map((it) => isUse[it]);
   const bars = makeBars(header);
