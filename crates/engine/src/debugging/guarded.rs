@@ -30,3 +30,19 @@ pub struct GuardedRange {
     /// The next allocations below and above that are live, in the same memory object.
     pub neighbours: [Option<AllocationId>; 2],
 }
+
+impl GuardedRange {
+    /// Returns the margins, of `margin` bytes each, before and behind an allocation, without its neighbours.
+    pub fn margins_of(
+        id: AllocationId,
+        (offset, size): (u64, u64),
+        margin: u64,
+    ) -> [GuardedRange; 2] {
+        let range =
+            |offset, is| Self { offset, size: margin, is, id: Some(id), neighbours: [None; 2] };
+        [
+            range(offset - margin, GuardedUse::FrontMargin),
+            range(offset + size, GuardedUse::BackMargin),
+        ]
+    }
+}

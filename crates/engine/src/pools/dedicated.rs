@@ -248,23 +248,11 @@ impl Dedicated {
         Some(GuardedMemory::new(self.pool_key, slot.memory.clone(), slot.lease.clone(), ranges))
     }
 
-    fn ranges(
-        &self,
-        id: AllocationId,
-        (offset, size): (u64, u64),
-        margins: [u64; 2],
-    ) -> Vec<GuardedRange> {
-        if margins == [0, 0] {
-            return Vec::new();
+    fn ranges(&self, id: AllocationId, place: (u64, u64), margins: [u64; 2]) -> Vec<GuardedRange> {
+        match margins {
+            [0, 0] => Vec::new(),
+            _ => GuardedRange::margins_of(id, place, self.margin).into(),
         }
-        let range = |offset, is| {
-            let neighbours = [None; 2];
-            GuardedRange { offset, size: self.margin, is, id: Some(id), neighbours }
-        };
-        vec![
-            range(offset - self.margin, GuardedUse::FrontMargin),
-            range(offset + size, GuardedUse::BackMargin),
-        ]
     }
 
     /// Returns whether an allocation is live and not mapped.

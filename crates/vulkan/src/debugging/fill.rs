@@ -94,18 +94,19 @@ fn show_margins_to_host(allocator: &DeviceAllocator, id: AllocationId) -> Result
     let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
         return Ok(());
     };
-    let memory = place.memory.handle();
     let (start, end) = (place.offset, place.offset + place.size);
-    // All atoms from the one margin to the other are the allocation's own.
-    let atoms = |margin: Range<u64>| {
-        let offset = margin.start / atom * atom;
-        let end = margin.end.next_multiple_of(atom).min(place.memory.size());
-        MemoryRange { memory, offset, size: end - offset }
-    };
-    let ranges = [start - place.margin..start, end..end + place.margin].map(atoms);
+    let margins = [start - place.margin..start, end..end + place.margin];
+    let ranges = margins.map(|margin| atoms_of(&place.memory, margin, atom));
     let _mapped = place.memory.map()?;
     let invalidated = allocator.driver().invalidate(&ranges);
     Ok(invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))?)
+}
+
+/// Returns whole atoms over a range from one margin of an allocation to the other: all of these are its own.
+fn atoms_of(memory: &MemoryAccess, range: Range<u64>, atom: u64) -> MemoryRange {
+    let offset = range.start / atom * atom;
+    let end = range.end.next_multiple_of(atom).min(memory.size());
+    MemoryRange { memory: memory.handle(), offset, size: end - offset }
 }
 
 /// Returns why the contents of memory are never filled.
@@ -154,10 +155,7 @@ impl HostWriter {
         let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
             return Ok(());
         };
-        // All atoms from the one margin to the other are the allocation's own.
-        let from = front.start / atom * atom;
-        let to = back.end.next_multiple_of(atom).min(place.memory.size());
-        let flushed = driver.flush(&[MemoryRange { memory, offset: from, size: to - from }]);
+        let flushed = driver.flush(&[atoms_of(&place.memory, front.start..back.end, atom)]);
         Ok(flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))?)
     }
 }

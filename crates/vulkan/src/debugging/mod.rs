@@ -120,7 +120,7 @@ impl MemoryDebugger {
         if let [id] = ids {
             let it = allocator.engine().hold_memory_of(*id)?;
             if it.is_filled {
-                let ranges = margins(it.id, (it.offset, it.size), it.margin);
+                let ranges = GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin);
                 check.run(&it.memory, &ranges, &|_| None)?;
             }
             return Ok(check.finish());
@@ -136,7 +136,7 @@ impl MemoryDebugger {
         for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let ranges: Vec<GuardedRange> = group
                 .iter()
-                .flat_map(|it| margins(it.id, (it.offset, it.size), it.margin))
+                .flat_map(|it| GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin))
                 .collect();
             check.run(&group[0].memory, &ranges, &|_| None)?;
         }
@@ -179,7 +179,8 @@ impl MemoryDebugger {
         for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let mut ranges = Vec::with_capacity(3 * group.len());
             for it in group {
-                let [front, back] = margins(it.id, (it.offset, it.size), it.margin);
+                let [front, back] =
+                    GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin);
                 let contents = GuardedRange {
                     offset: it.offset,
                     size: it.size,
@@ -192,11 +193,4 @@ impl MemoryDebugger {
         }
         Ok(check.finish())
     }
-}
-
-/// Returns the margins of an allocation, without its neighbours.
-fn margins(id: AllocationId, (offset, size): (u64, u64), margin: u64) -> [GuardedRange; 2] {
-    let range =
-        |offset, is| GuardedRange { offset, size: margin, is, id: Some(id), neighbours: [None; 2] };
-    [range(offset - margin, GuardedUse::FrontMargin), range(offset + size, GuardedUse::BackMargin)]
 }

@@ -161,13 +161,8 @@ impl Arena {
         if payload == whole || !guard.filled.contains(key) {
             return None;
         }
-        let size = self.margins.bytes();
-        let range =
-            |offset, is| GuardedRange { offset, size, is, id: Some(id), neighbours: [None; 2] };
-        Some([
-            range(payload.offset - size, GuardedUse::FrontMargin),
-            range(payload.offset + payload.size, GuardedUse::BackMargin),
-        ])
+        let place = (payload.offset, payload.size);
+        Some(GuardedRange::margins_of(id, place, self.margins.bytes()))
     }
 
     /// Lists the ranges of a block that nobody may write, by ascending offset; `None` without host memory.
