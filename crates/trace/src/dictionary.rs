@@ -1,0 +1,211 @@
+//! [`Dictionary`]: texts, requests and call sites, each stored once and referred to by its number.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::values::{Priority, Request, Resource};
+
+/// The number of a call stack in a [`Dictionary`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SiteId(pub u32);
+
+/// One function of a call stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Path of the source file.
+    pub file: &'a str,
+    /// Line in that file, from 1; 0 if it is not known.
+    pub line: u32,
+    /// Name of the function.
+    pub function: &'a str,
+}
+
+/// A function of a call stack and what called it. Stacks that begin alike share their beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Site {
+    /// The caller; always of a lower number.
+    pub parent: Option<SiteId>,
+    pub file: u32,
+    pub line: u32,
+    pub function: u32,
+}
+
+/// Values in the order of their numbers, and the number of each.
+#[derive(Clone, Debug)]
+struct Interned<T> {
+    values: Vec<T>,
+    numbers: HashMap<T, u32>,
+}
+
+impl<T> Default for Interned<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Interned<T> {
+    fn intern(&mut self, value: &T) -> u32 {
+        if let Some(&number) = self.numbers.get(value) {
+            return number;
+        }
+        self.add(value.clone())
+    }
+
+    fn add(&mut self, value: T) -> u32 {
+        let number = u32::try_from(self.values.len()).expect("fewer than 2^32 values");
+        self.values.push(value.clone());
+        self.numbers.entry(value).or_insert(number);
+        number
+    }
+
+    /// Stores a value under the number that a file gives it: the next one, or that of an equal value.
+    fn define(&mut self, number: u32, value: T) -> bool {
+        match self.values.get(number as usize) {
+            Some(known) => *known == value,
+            None if number as usize == self.values.len() => {
+                self.add(value);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The requests that were looked up last, in `RECENT` rows chosen by some of their fields.
+const RECENT: usize = 64;
+
+/// Texts, requests and call sites of a trace.
+#[derive(Clone, Debug)]
+pub struct Dictionary {
+    texts: Interned<Arc<str>>,
+    requests: Interned<Request>,
+    sites: Interned<Site>,
+    recent: Box<[(u32, Request); RECENT]>,
+}
+
+impl Default for Dictionary {
+    fn default() -> Self {
+        let unused = (u32::MAX, Request::default());
+        Self {
+            texts: Interned::default(),
+            requests: Interned::default(),
+            sites: Interned::default(),
+            recent: Box::new([unused; RECENT]),
+        }
+    }
+}
+
+/// Returns the row of a request among the recent ones.
+#[inline]
+fn row_of(request: &Request) -> usize {
+    let resource = match &request.resource {
+        Resource::Unknown => 0,
+        Resource::Buffer(buffer) => buffer.usage,
+        Resource::Image(it) => {
+            u64::from(it.extent[0]) ^ u64::from(it.extent[1]) << 20 ^ u64::from(it.format) << 40
+        }
+        Resource::Stream(stream) => u64::from(*stream),
+    };
+    let alignment = request.alignment.unwrap_or(0) << 7;
+    let info = u64::from(request.flags.bits()) << 13 ^ u64::from(request.pool.unwrap_or(99)) << 31;
+    let priority = request.priority.map_or(0, Priority::to_bits);
+    let mixed = resource ^ alignment ^ info ^ u64::from(priority) ^ (request.usage as u64) << 50;
+    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize
+}
+
+impl Dictionary {
+    /// Returns the number of a text, which is stored if it is new.
+    pub(crate) fn text(&mut self, text: &str) -> u32 {
+        match self.texts.numbers.get(text) {
+            Some(&number) => number,
+            None => self.texts.add(text.into()),
+        }
+    }
+
+    /// Returns the number of a request, which is stored if it is new.
+    #[inline]
+    pub(crate) fn request(&mut self, request: &Request) -> u32 {
+        let row = row_of(request);
+        let (number, known) = &self.recent[row];
+        if known == request && *number != u32::MAX {
+            return *number;
+        }
+        self.search_request(row, request)
+    }
+
+    #[inline(never)]
+    fn search_request(&mut self, row: usize, request: &Request) -> u32 {
+        let number = self.requests.intern(request);
+        self.recent[row] = (number, *request);
+        number
+    }
+
+    /// Returns the number of a request, or `u32::MAX` if it is not stored.
+    pub(crate) fn number_of(&self, request: &Request) -> u32 {
+        self.requests.numbers.get(request).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Returns the number of a function that was called by `caller`, which is stored if it is new. A whole stack is
+    /// stored from its outermost function inwards.
+    pub fn site(&mut self, caller: Option<SiteId>, frame: Frame<'_>) -> SiteId {
+        let (file, function) = (self.text(frame.file), self.text(frame.function));
+        SiteId(self.sites.intern(&Site { parent: caller, file, line: frame.line, function }))
+    }
+
+    /// Returns the functions of a call stack, the innermost first; none for a number that is not in use.
+    pub fn stack(&self, site: SiteId) -> impl Iterator<Item = Frame<'_>> {
+        let first = self.sites.values.get(site.0 as usize);
+        let up = |site: &&Site| site.parent.and_then(|it| self.sites.values.get(it.0 as usize));
+        std::iter::successors(first, up).map(|site| Frame {
+            file: &self.texts.values[site.file as usize],
+            line: site.line,
+            function: &self.texts.values[site.function as usize],
+        })
+    }
+
+    /// Returns the texts in the order of their numbers.
+    pub fn texts(&self) -> &[Arc<str>] {
+        &self.texts.values
+    }
+
+    /// Returns the requests in the order of their numbers.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests.values
+    }
+
+    /// Returns the number of functions of call stacks.
+    pub fn site_count(&self) -> usize {
+        self.sites.values.len()
+    }
+
+    pub(crate) fn sites(&self) -> &[Site] {
+        &self.sites.values
+    }
+
+    /// Stores a text of a file; returns false if its number has another text or leaves a gap.
+    #[must_use]
+    pub(crate) fn define_text(&mut self, number: u32, text: &str) -> bool {
+        match self.texts.values.get(number as usize) {
+            Some(known) => **known == *text,
+            None => self.texts.define(number, text.into()),
+        }
+    }
+
+    /// Stores a request of a file; returns false as [`define_text`](Self::define_text) does.
+    #[must_use]
+    pub(crate) fn define_request(&mut self, number: u32, request: Request) -> bool {
+        self.requests.define(number, request)
+    }
+
+    /// Stores a call site of a file; returns false as [`define_text`](Self::define_text) does, and if it refers to
+    /// what is not defined.
+    #[must_use]
+    pub(crate) fn define_site(&mut self, number: u32, site: Site) -> bool {
+        let texts = self.texts.values.len();
+        site.parent.is_none_or(|it| it.0 < number)
+            && (site.file as usize) < texts
+            && (site.function as usize) < texts
+            && self.sites.define(number, site)
+    }
+}

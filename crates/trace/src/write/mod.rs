@@ -1,0 +1,5 @@
+//! Writers.
+
+mod vkmem;
+
+pub use vkmem::write_vkmem;
