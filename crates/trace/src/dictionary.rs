@@ -1,7 +1,7 @@
 //! [`Dictionary`]: texts, requests and call sites, each stored once and referred to by its number.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::values::{Priority, Request, Resource};
@@ -35,12 +35,12 @@ pub(crate) struct Site {
 #[derive(Clone, Debug)]
 struct Interned<T> {
     values: Vec<T>,
-    numbers: HashMap<T, u32>,
+    numbers: HashMap<T, u32, Mixing>,
 }
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
+        Self { values: Vec::new(), numbers: HashMap::with_hasher(Mixing::new()) }
     }
 }
 
@@ -72,8 +72,63 @@ impl<T: Clone + Eq + Hash> Interned<T> {
     }
 }
 
-/// The requests that were looked up last, in `RECENT` rows chosen by some of their fields.
-const RECENT: usize = 64;
+/// Makes hashers that take a multiplication a word. Each starts with a secret, so that no file can be made whose values
+/// all collide.
+#[derive(Clone, Debug)]
+struct Mixing(u64);
+
+impl Mixing {
+    fn new() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for Mixing {
+    type Hasher = Mix;
+
+    fn build_hasher(&self) -> Mix {
+        Mix { state: self.0, secret: self.0 }
+    }
+}
+
+struct Mix {
+    state: u64,
+    secret: u64,
+}
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        let (eights, rest) = bytes.as_chunks::<8>();
+        eights.iter().for_each(|it| self.write_u64(u64::from_le_bytes(*it)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.write_u64(u64::from_le_bytes(last));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = u128::from(self.state ^ value) * u128::from(self.secret | 1);
+        self.state = (mixed as u64 ^ (mixed >> 64) as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.state
+    }
+}
+
+/// Numbers of the requests that were looked up last, in as many rows chosen by some of their fields.
+const RECENT: usize = 256;
 
 /// Texts, requests and call sites of a trace.
 #[derive(Clone, Debug)]
@@ -81,17 +136,16 @@ pub struct Dictionary {
     texts: Interned<Arc<str>>,
     requests: Interned<Request>,
     sites: Interned<Site>,
-    recent: Box<[(u32, Request); RECENT]>,
+    recent: Box<[u32; RECENT]>,
 }
 
 impl Default for Dictionary {
     fn default() -> Self {
-        let unused = (u32::MAX, Request::default());
         Self {
             texts: Interned::default(),
             requests: Interned::default(),
             sites: Interned::default(),
-            recent: Box::new([unused; RECENT]),
+            recent: Box::new([u32::MAX; RECENT]),
         }
     }
 }
@@ -111,7 +165,7 @@ fn row_of(request: &Request) -> usize {
     let info = u64::from(request.flags.bits()) << 13 ^ u64::from(request.pool.unwrap_or(99)) << 31;
     let priority = request.priority.map_or(0, Priority::to_bits);
     let mixed = resource ^ alignment ^ info ^ u64::from(priority) ^ (request.usage as u64) << 50;
-    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize
+    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize
 }
 
 impl Dictionary {
@@ -127,9 +181,9 @@ impl Dictionary {
     #[inline]
     pub(crate) fn request(&mut self, request: &Request) -> u32 {
         let row = row_of(request);
-        let (number, known) = &self.recent[row];
-        if known == request && *number != u32::MAX {
-            return *number;
+        let number = self.recent[row];
+        if self.requests.values.get(number as usize) == Some(request) {
+            return number;
         }
         self.search_request(row, request)
     }
@@ -137,7 +191,7 @@ impl Dictionary {
     #[inline(never)]
     fn search_request(&mut self, row: usize, request: &Request) -> u32 {
         let number = self.requests.intern(request);
-        self.recent[row] = (number, *request);
+        self.recent[row] = number;
         number
     }
 

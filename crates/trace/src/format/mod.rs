@@ -10,6 +10,7 @@ mod records;
 
 pub(crate) use decoder::decode;
 pub use encoder::Encoder;
+pub(crate) use head::device_type;
 
 #[cfg(test)]
 mod tests;

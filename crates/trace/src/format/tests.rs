@@ -84,7 +84,7 @@ fn many_events_take_several_blocks() {
     *encoder.dictionary_mut() = dictionary.clone();
     *events.dictionary_mut() = dictionary.clone();
     let (mut bytes, mut blocks) = (Encoder::head(&description()), 0);
-    random::events(&mut random, 20_000, &dictionary, &mut |event| {
+    random::events(&mut random, 40_000, &dictionary, &mut |event| {
         encoder.push(event);
         events.push(event).expect("small");
         if encoder.complete() > 0 {

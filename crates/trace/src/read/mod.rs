@@ -1,5 +1,11 @@
 //! Readers of all formats.
 
+mod lines;
+mod rmm_csv;
+mod vma_csv;
+
+pub(crate) use vma_csv::COPY_STRING;
+
 use crate::error::{Format, ReadError};
 use crate::format::{self, MAGIC};
 use crate::trace::Trace;
@@ -8,6 +14,14 @@ use crate::trace::Trace;
 pub fn detect(bytes: &[u8]) -> Option<Format> {
     if bytes.starts_with(&MAGIC) {
         return Some(Format::VkMem);
+    }
+    // A mark that some editors put in front of text.
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    if text.starts_with(vma_csv::FIRST_LINE) {
+        return Some(Format::VmaCsv);
+    }
+    if text.starts_with(rmm_csv::FIRST_LINE) {
+        return Some(Format::RmmCsv);
     }
     None
 }
@@ -39,6 +53,8 @@ pub fn load(bytes: &[u8]) -> Result<Trace, ReadError> {
 pub fn load_as(format: Format, bytes: &[u8]) -> Result<Trace, ReadError> {
     match format {
         Format::VkMem => format::decode(bytes),
-        _ => unreachable!(),
+        Format::VmaCsv => vma_csv::read(bytes),
+        Format::RmmCsv => rmm_csv::read(bytes),
+        Format::PyTorch => unreachable!(),
     }
 }

@@ -128,6 +128,12 @@ impl TraceBuilder {
         self.0.columns.number();
     }
 
+    /// Sorts events by their sequence numbers and numbers them anew, without gaps.
+    pub fn number_by_sequence(&mut self) {
+        self.0.columns.sort(|columns, index| columns.sequences()[index]);
+        self.0.columns.number();
+    }
+
     /// Returns the trace, its events in the order of their sequence numbers.
     pub fn finish(mut self) -> Trace {
         self.0.columns.sort(|columns, index| columns.sequences()[index]);
