@@ -204,7 +204,12 @@ impl Dictionary {
     /// stored from its outermost function inwards.
     pub fn site(&mut self, caller: Option<SiteId>, frame: Frame<'_>) -> SiteId {
         let (file, function) = (self.text(frame.file), self.text(frame.function));
-        SiteId(self.sites.intern(&Site { parent: caller, file, line: frame.line, function }))
+        self.site_of(Site { parent: caller, file, line: frame.line, function })
+    }
+
+    /// Returns the number of a function whose texts are stored already.
+    pub(crate) fn site_of(&mut self, site: Site) -> SiteId {
+        SiteId(self.sites.intern(&site))
     }
 
     /// Returns the functions of a call stack, the innermost first; none for a number that is not in use.

@@ -1,6 +1,7 @@
 //! Readers of all formats.
 
 mod lines;
+mod pytorch;
 mod rmm_csv;
 mod vma_csv;
 
@@ -23,7 +24,7 @@ pub fn detect(bytes: &[u8]) -> Option<Format> {
     if text.starts_with(rmm_csv::FIRST_LINE) {
         return Some(Format::RmmCsv);
     }
-    None
+    if pytorch::is_pickle(bytes) { Some(Format::PyTorch) } else { None }
 }
 
 /// Reads a trace of any format, which the first bytes tell.
@@ -55,6 +56,6 @@ pub fn load_as(format: Format, bytes: &[u8]) -> Result<Trace, ReadError> {
         Format::VkMem => format::decode(bytes),
         Format::VmaCsv => vma_csv::read(bytes),
         Format::RmmCsv => rmm_csv::read(bytes),
-        Format::PyTorch => unreachable!(),
+        Format::PyTorch => pytorch::read(bytes),
     }
 }
