@@ -28,4 +28,4 @@ pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };
-pub use write::write_vkmem;
+pub use write::{Written, write_rmm_csv, write_vkmem, write_vma_csv};

@@ -5,7 +5,7 @@ mod pytorch;
 mod rmm_csv;
 mod vma_csv;
 
-pub(crate) use vma_csv::COPY_STRING;
+pub(crate) use vma_csv::{COPY_STRING, FIRST_FIT};
 
 use crate::error::{Format, ReadError};
 use crate::format::{self, MAGIC};

@@ -18,7 +18,7 @@ pub(crate) const COPY_STRING: u32 = 0x20;
 /// `VMA_ALLOCATION_CREATE_STRATEGY_WORST_FIT_BIT` of VMA 2.3.
 const WORST_FIT: u32 = 0x2_0000;
 /// `VMA_ALLOCATION_CREATE_STRATEGY_FIRST_FIT_BIT` of VMA 2.3.
-const FIRST_FIT: u32 = 0x4_0000;
+pub(crate) const FIRST_FIT: u32 = 0x4_0000;
 
 /// A live allocation.
 #[derive(Clone, Copy)]
@@ -380,6 +380,9 @@ impl Calls {
         let addresses = fields.pointers()?;
         let has_text = request.flags.bits() & COPY_STRING != 0;
         let (name, data) = user_data(fields.rest(), has_text);
+        if addresses.is_empty() {
+            return Ok(());
+        }
         let count = u32::try_from(addresses.len()).map_err(|_| "too many allocations")?;
         self.push(trace, head, Call::Group { kind: GroupKind::Allocate, count })?;
         for (index, &address) in addresses.iter().enumerate() {
@@ -406,6 +409,9 @@ impl Calls {
         for address in addresses {
             found.extend(self.find(trace, head, *address));
             self.allocations.remove(address);
+        }
+        if found.is_empty() {
+            return Ok(());
         }
         let count = u32::try_from(found.len()).map_err(|_| "too many allocations")?;
         self.push(trace, head, Call::Group { kind: GroupKind::Free, count })?;

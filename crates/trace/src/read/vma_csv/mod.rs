@@ -7,8 +7,8 @@ use super::lines::{for_each_line, lines};
 use crate::description::Description;
 use crate::error::{Format, ReadError};
 use crate::trace::{Trace, TraceBuilder};
-pub(crate) use calls::COPY_STRING;
 use calls::Calls;
+pub(crate) use calls::{COPY_STRING, FIRST_FIT};
 use config::Config;
 
 /// The first line.
