@@ -11,8 +11,6 @@ mod error;
 mod event;
 mod field;
 mod format;
-#[cfg(test)]
-mod random;
 mod read;
 mod trace;
 mod values;
@@ -29,3 +27,6 @@ pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };
 pub use write::{Written, write_rmm_csv, write_vkmem, write_vma_csv};
+
+#[cfg(test)]
+mod tests;

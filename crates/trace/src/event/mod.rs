@@ -1,50 +1,11 @@
-//! [`Event`]: one call of a program, with all that it asked for and what it was answered.
+//! Events of traces.
 
 mod call;
 mod parts;
 mod row;
+mod timed;
 
 pub use call::{Call, Kind};
 pub use parts::{Data, GroupKind, HostAndDeviceLimits, MoveResult, Object};
 pub(crate) use row::{DEDICATED, NO_TYPE, NONE, PAYLOAD, PLACED, Row, STATE};
-
-use crate::dictionary::SiteId;
-
-/// An event of a trace. Objects are numbered from 0 in the order in which they were created: allocators, pools,
-/// allocations with aliases and imports, memory objects, virtual blocks and sets, virtual allocations, runs of
-/// defragmentation, each by themselves.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event<'a> {
-    /// Position in the order of all calls; gaps are events that were not kept.
-    pub sequence: u64,
-    /// Time in ns since the start of the recording.
-    pub time: u64,
-    /// Number of the thread: in our recordings in the order of their first call, in foreign ones the thread's id.
-    pub thread: u32,
-    /// Index of the current frame.
-    pub frame: u64,
-    /// Number of the allocator; the device in snapshots of PyTorch.
-    pub allocator: u16,
-    /// The call stack, if it was tracked.
-    pub site: Option<SiteId>,
-    /// Whether the call was made before the recording began: it tells what existed then.
-    pub is_state: bool,
-    /// The call.
-    pub call: Call<'a>,
-}
-
-impl<'a> Event<'a> {
-    /// Creates an event of thread, frame and allocator 0.
-    pub fn new(sequence: u64, time: u64, call: Call<'a>) -> Self {
-        Self {
-            sequence,
-            time,
-            thread: 0,
-            frame: 0,
-            allocator: 0,
-            site: None,
-            is_state: false,
-            call,
-        }
-    }
-}
+pub use timed::Event;

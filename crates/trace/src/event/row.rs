@@ -3,8 +3,8 @@
 use vkmem_engine::{AllocationCreateFlags, Strategy};
 
 use super::call::{Call, Kind};
-use super::parts::Data;
-use super::{Event, Object};
+use super::parts::{Data, Object};
+use super::timed::Event;
 use crate::bytes::Input;
 use crate::dictionary::{Dictionary, SiteId};
 use crate::error::Damage;

@@ -4,22 +4,22 @@ use crate::bytes::{Input, crc32c};
 use crate::error::Damage;
 
 /// Kind of a block that holds a description.
-pub(super) const DESCRIPTION: u8 = 1;
+pub(crate) const DESCRIPTION: u8 = 1;
 /// Kind of a block that holds definitions and events.
-pub(super) const EVENTS: u8 = 2;
+pub(crate) const EVENTS: u8 = 2;
 
 /// Bytes before the payload of a block: its kind, three bytes of length, four of checksum.
-pub(super) const HEAD: usize = 8;
+pub(crate) const HEAD: usize = 8;
 /// The longest payload of a block in bytes.
-pub(super) const LONGEST: usize = (1 << 24) - 1;
+pub(crate) const LONGEST: usize = (1 << 24) - 1;
 
 /// Appends the head of a block, to be completed by [`end`].
-pub(super) fn begin(out: &mut Vec<u8>, kind: u8) {
+pub(crate) fn begin(out: &mut Vec<u8>, kind: u8) {
     out.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 /// Completes the block that begins at `start` and ends where the bytes do.
-pub(super) fn end(out: &mut [u8], start: usize) {
+pub(crate) fn end(out: &mut [u8], start: usize) {
     let payload = out.len() - start - HEAD;
     assert!(payload <= LONGEST, "a block of {payload} bytes");
     out[start + 1..start + 4].copy_from_slice(&(payload as u32).to_le_bytes()[..3]);
@@ -34,7 +34,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
 }
 
 /// What follows in a file.
-pub(super) enum Next<'a> {
+pub(crate) enum Next<'a> {
     /// A block: its kind and payload.
     Block(u8, Input<'a>),
     /// The file ends in the middle of a block, or is not written further than here.
@@ -44,7 +44,7 @@ pub(super) enum Next<'a> {
 }
 
 /// Takes a block. Zeros up to the end are what a file system leaves of bytes that were not written.
-pub(super) fn next<'a>(input: &mut Input<'a>) -> Result<Next<'a>, Damage> {
+pub(crate) fn next<'a>(input: &mut Input<'a>) -> Result<Next<'a>, Damage> {
     if input.is_empty() {
         return Ok(Next::End);
     }

@@ -4,7 +4,7 @@ use super::block::{self, Next};
 use super::compact::get_compact;
 use super::head::get_description;
 use super::records::{FIRST_WITH_LENGTH, HEAD_FOLLOWS, Last, NAMED_ALLOCATE, REQUEST, SITE, TEXT};
-use super::{MAGIC, VERSION};
+use super::version::{MAGIC, VERSION};
 use crate::bytes::Input;
 use crate::description::Description;
 use crate::dictionary::{Dictionary, Site, SiteId};

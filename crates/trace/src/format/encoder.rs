@@ -1,9 +1,10 @@
 //! [`Encoder`]: events as bytes. It does no input or output.
 
+use super::block;
 use super::compact::put_compact;
 use super::head::put_description;
 use super::records::{FIRST_WITH_LENGTH, Last, NAMED_ALLOCATE, REQUEST, SITE, TEXT};
-use super::{MAGIC, VERSION, block};
+use super::version::{MAGIC, VERSION};
 use crate::bytes::{put, put_bytes};
 use crate::description::Description;
 use crate::dictionary::Dictionary;

@@ -1,21 +1,16 @@
 //! Recordings of this library: magic and version, then blocks with length and checksum. `docs/formats.md` describes
 //! them byte by byte.
 
-mod block;
+pub(crate) mod block;
 mod compact;
 mod decoder;
 mod encoder;
 mod head;
 mod records;
+mod version;
 
 pub(crate) use decoder::decode;
 pub use encoder::Encoder;
 pub(crate) use head::device_type;
-
-#[cfg(test)]
-mod tests;
-
-/// The first bytes of a recording. The first is no text, the last two are changed by what converts line ends.
-pub(crate) const MAGIC: [u8; 8] = *b"\x89VKMEM\r\n";
-/// The version of the format. A reader refuses another major version; a minor one adds what readers can skip.
-pub const VERSION: (u16, u16) = (1, 0);
+pub(crate) use version::MAGIC;
+pub use version::VERSION;

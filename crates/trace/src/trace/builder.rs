@@ -1,6 +1,7 @@
 //! [`TraceBuilder`]: a trace while it is read or made.
 
-use super::{Columns, Trace, Warning};
+use super::columns::Columns;
+use super::memory::{Trace, Warning};
 use crate::bytes::Input;
 use crate::description::Description;
 use crate::dictionary::Dictionary;

@@ -4,27 +4,10 @@ mod rmm_csv;
 mod vkmem;
 mod vma_calls;
 mod vma_csv;
+mod vma_text;
+mod written;
 
 pub use rmm_csv::write_rmm_csv;
 pub use vkmem::write_vkmem;
 pub use vma_csv::write_vma_csv;
-
-use crate::event::Kind;
-
-/// A trace in the form of a format that cannot say all of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// The file.
-    pub text: String,
-    /// Kinds of events that the format has no words for, each with the number of those that were left out.
-    pub left_out: Vec<(Kind, u64)>,
-}
-
-impl Written {
-    fn leave_out(&mut self, kind: Kind) {
-        match self.left_out.iter_mut().find(|(it, _)| *it == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.left_out.push((kind, 1)),
-        }
-    }
-}
+pub use written::Written;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::Written;
+use super::written::Written;
 use crate::event::Call;
 use crate::trace::Trace;
 use crate::values::{Request, Resource};

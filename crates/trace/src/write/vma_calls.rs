@@ -5,8 +5,8 @@ use std::fmt::{Result, Write};
 
 use vkmem_engine::{Algorithm, AllocationCreateFlags as Flags, MemoryUsage, ResourceKind};
 
-use super::Written;
-use super::vma_csv::one_line;
+use super::vma_text::{allocation_pointer, line, list, one_line, pool_pointer, run_pointer};
+use super::written::Written;
 use crate::event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Object};
 use crate::read::{COPY_STRING, FIRST_FIT};
 use crate::trace::Trace;
@@ -21,28 +21,6 @@ enum Made {
     Buffer,
     Image,
     Memory,
-}
-
-/// Pointers of objects: their numbers in ranges that do not meet.
-fn pointer(kind: u64, number: u32) -> u64 {
-    (kind << 40) + (u64::from(number) << 5)
-}
-
-fn allocation_pointer(number: u32) -> u64 {
-    pointer(1, number)
-}
-
-fn pool_pointer(number: u32) -> u64 {
-    pointer(2, number)
-}
-
-fn run_pointer(number: u32) -> u64 {
-    pointer(3, number)
-}
-
-/// Prints pointers as the compiler of VMA's recordings does, separated by blanks.
-fn list(pointers: impl Iterator<Item = u64>) -> String {
-    pointers.map(|it| format!("{it:016X}")).collect::<Vec<_>>().join(" ")
 }
 
 /// What the lines so far have made.
@@ -459,10 +437,4 @@ fn usage_of(request: &Request, placed: Option<&Placed>) -> (u32, u32) {
         MemoryUsage::GpuOnly
     };
     (usage as u32, request.allowed_types)
-}
-
-fn line(out: &mut Written, event: &Event<'_>, text: std::fmt::Arguments<'_>) -> Result {
-    let milliseconds = event.time / 1_000_000;
-    let (seconds, milliseconds) = (milliseconds / 1000, milliseconds % 1000);
-    writeln!(out.text, "{},{seconds}.{milliseconds:03},{},{text}", event.thread, event.frame)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Written;
 use super::vma_calls::Calls;
+use super::vma_text::one_line;
+use super::written::Written;
 use crate::description::Description;
 use crate::error::Format;
 use crate::trace::Trace;
@@ -19,11 +20,6 @@ pub fn write_vma_csv(trace: &Trace) -> Written {
     write_config(&mut out.text, trace.description()).expect("memory takes all that is written");
     Calls::new(trace).write(&mut out).expect("memory takes all that is written");
     out
-}
-
-/// Returns text for the end of a line.
-pub(super) fn one_line(text: &str) -> String {
-    text.replace(['\r', '\n'], " ")
 }
 
 fn write_config(out: &mut String, description: &Description) -> std::fmt::Result {

@@ -2,36 +2,26 @@
 
 use std::collections::HashMap;
 
-use vkmem_engine::{
-    Algorithm, AllocationCreateFlags, MemoryPropertyFlags, MemoryUsage, PoolCreateInfo,
-    ResourceKind, ResourceUse,
-};
+use vkmem_engine::{Algorithm, PoolCreateInfo};
 
 use super::super::lines::{Fields, pointer};
 use crate::error::Position;
-use crate::event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Object};
+use crate::event::{Call, Data, Event, HostAndDeviceLimits, Object};
 use crate::trace::TraceBuilder;
-use crate::values::{BufferInfo, Failure, ImageInfo, Numbers, Request, Resource};
-
-/// `VMA_ALLOCATION_CREATE_USER_DATA_COPY_STRING_BIT`
-pub(crate) const COPY_STRING: u32 = 0x20;
-/// `VMA_ALLOCATION_CREATE_STRATEGY_WORST_FIT_BIT` of VMA 2.3.
-const WORST_FIT: u32 = 0x2_0000;
-/// `VMA_ALLOCATION_CREATE_STRATEGY_FIRST_FIT_BIT` of VMA 2.3.
-pub(crate) const FIRST_FIT: u32 = 0x4_0000;
+use crate::values::Numbers;
 
 /// A live allocation.
 #[derive(Clone, Copy)]
-struct Live {
-    number: u32,
+pub(super) struct Live {
+    pub number: u32,
     /// Its user data are a text.
-    has_text: bool,
+    pub has_text: bool,
 }
 
 /// What the calls so far have left.
 #[derive(Default)]
 pub(super) struct Calls {
-    allocations: HashMap<u64, Live>,
+    pub(super) allocations: HashMap<u64, Live>,
     pools: HashMap<u64, u32>,
     runs: HashMap<u64, u32>,
     next_allocation: u32,
@@ -42,7 +32,7 @@ pub(super) struct Calls {
 }
 
 /// A line: what its events have in common.
-struct Head {
+pub(super) struct Head {
     line: u64,
     time: u64,
     thread: u32,
@@ -68,7 +58,7 @@ impl Calls {
         self.call(trace, &head, function, &mut fields)
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         trace: &mut TraceBuilder,
         head: &Head,
@@ -175,7 +165,7 @@ impl Calls {
         self.push(trace, head, call)
     }
 
-    fn pool(&self, trace: &mut TraceBuilder, head: &Head, address: u64) -> Option<u32> {
+    pub(super) fn pool(&self, trace: &mut TraceBuilder, head: &Head, address: u64) -> Option<u32> {
         let found = self.pools.get(&address).copied();
         if found.is_none() && address != 0 {
             head.warn(trace, format!("pool {address:#x} was not created"));
@@ -183,7 +173,7 @@ impl Calls {
         found
     }
 
-    fn find(&self, trace: &mut TraceBuilder, head: &Head, address: u64) -> Option<Live> {
+    pub(super) fn find(&self, trace: &mut TraceBuilder, head: &Head, address: u64) -> Option<Live> {
         let found = self.allocations.get(&address).copied();
         if found.is_none() && address != 0 {
             head.warn(trace, format!("allocation {address:#x} was not created"));
@@ -192,7 +182,13 @@ impl Calls {
     }
 
     /// Numbers a new allocation.
-    fn add(&mut self, trace: &mut TraceBuilder, head: &Head, address: u64, has_text: bool) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        trace: &mut TraceBuilder,
+        head: &Head,
+        address: u64,
+        has_text: bool,
+    ) -> u32 {
         let number = self.next_allocation;
         self.next_allocation += 1;
         if address != 0 && self.allocations.insert(address, Live { number, has_text }).is_some() {
@@ -244,181 +240,6 @@ impl Calls {
             self.next_pool += 1;
         }
         self.push(trace, head, Call::CreatePool { pool, info, has_next: false, failure })
-    }
-
-    /// Takes the columns of a `VmaAllocationCreateInfo` into a request.
-    fn create_info(
-        &self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        fields: &mut Fields<'_>,
-        request: Request,
-    ) -> Result<Request, String> {
-        let flags: u32 = fields.number()?;
-        let first_fit = match flags & FIRST_FIT {
-            0 => AllocationCreateFlags::empty(),
-            _ => AllocationCreateFlags::STRATEGY_MIN_TIME,
-        };
-        let flags = AllocationCreateFlags::from_bits_retain(flags & !(WORST_FIT | FIRST_FIT));
-        let usage: u32 = fields.number()?;
-        let usage = MemoryUsage::from_raw(usage).ok_or(format!("no memory usage is {usage}"))?;
-        let mut property_flags = || fields.number().map(MemoryPropertyFlags::from_bits_retain);
-        let (required_flags, preferred_flags) = (property_flags()?, property_flags()?);
-        let allowed_types = fields.number()?;
-        let pool = fields.pointer()?;
-        Ok(Request {
-            flags: flags | first_fit,
-            usage,
-            required_flags,
-            preferred_flags,
-            allowed_types,
-            pool: if pool == 0 { None } else { self.pool(trace, head, pool) },
-            ..request
-        })
-    }
-
-    /// Takes the last columns, allocation and user data.
-    fn allocate(
-        &mut self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        fields: &mut Fields<'_>,
-        request: Request,
-        size: Option<u64>,
-        buffer_size: Option<u64>,
-    ) -> Result<(), String> {
-        let address = fields.pointer()?;
-        let has_text = request.flags.bits() & COPY_STRING != 0;
-        let (name, data) = user_data(fields.rest(), has_text);
-        if address == 0 {
-            let failure = Some(Box::new(Failure::default()));
-            let call = Call::AllocateFailed { request, size, buffer_size, failure };
-            return self.push(trace, head, call);
-        }
-        let allocation = self.add(trace, head, address, has_text);
-        let call =
-            Call::Allocate { allocation, request, size, buffer_size, placed: None, name, data };
-        self.push(trace, head, call)
-    }
-
-    fn create_buffer(
-        &mut self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        fields: &mut Fields<'_>,
-    ) -> Result<(), String> {
-        let flags = fields.number()?;
-        let size = fields.number()?;
-        let (usage, sharing_mode) = (fields.number()?, fields.number()?);
-        let request = Request {
-            kind: ResourceKind::Buffer,
-            resource_use: use_of(usage),
-            resource: Resource::Buffer(BufferInfo { flags, usage, sharing_mode }),
-            ..Request::default()
-        };
-        let request = self.create_info(trace, head, fields, request)?;
-        self.allocate(trace, head, fields, request, None, Some(size))
-    }
-
-    fn create_image(
-        &mut self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        fields: &mut Fields<'_>,
-    ) -> Result<(), String> {
-        let image = ImageInfo {
-            flags: fields.number()?,
-            image_type: fields.number()?,
-            format: fields.number()?,
-            extent: [fields.number()?, fields.number()?, fields.number()?],
-            mip_levels: fields.number()?,
-            array_layers: fields.number()?,
-            samples: fields.number()?,
-            tiling: fields.number()?,
-            usage: fields.number()?,
-            sharing_mode: fields.number()?,
-            initial_layout: fields.number()?,
-        };
-        let is_linear = image.tiling == 1;
-        let request = Request {
-            kind: if is_linear { ResourceKind::ImageLinear } else { ResourceKind::ImageOptimal },
-            resource_use: use_of(image.usage),
-            resource: Resource::Image(image),
-            ..Request::default()
-        };
-        let request = self.create_info(trace, head, fields, request)?;
-        self.allocate(trace, head, fields, request, None, None)
-    }
-
-    fn allocate_memory(
-        &mut self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        function: &str,
-        fields: &mut Fields<'_>,
-    ) -> Result<(), String> {
-        let size = Some(fields.number()?);
-        let mut request = Request {
-            alignment: Some(fields.number()?),
-            memory_type_bits: Some(fields.number()?),
-            ..Request::default()
-        };
-        let kind = match function {
-            "vmaAllocateMemoryForBuffer" => Some(ResourceKind::Buffer),
-            "vmaAllocateMemoryForImage" => Some(ResourceKind::ImageUnknown),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            request.kind = kind;
-            request.requires_dedicated = fields.number::<u32>()? != 0;
-            request.prefers_dedicated = fields.number::<u32>()? != 0;
-        }
-        let request = self.create_info(trace, head, fields, request)?;
-        if function != "vmaAllocateMemoryPages" {
-            return self.allocate(trace, head, fields, request, size, None);
-        }
-        let addresses = fields.pointers()?;
-        let has_text = request.flags.bits() & COPY_STRING != 0;
-        let (name, data) = user_data(fields.rest(), has_text);
-        if addresses.is_empty() {
-            return Ok(());
-        }
-        let count = u32::try_from(addresses.len()).map_err(|_| "too many allocations")?;
-        self.push(trace, head, Call::Group { kind: GroupKind::Allocate, count })?;
-        for (index, &address) in addresses.iter().enumerate() {
-            let call = if address == 0 {
-                let failure = (index == 0).then(Box::default);
-                Call::AllocateFailed { request, size, buffer_size: None, failure }
-            } else {
-                let allocation = self.add(trace, head, address, has_text);
-                let (buffer_size, placed) = (None, None);
-                Call::Allocate { allocation, request, size, buffer_size, placed, name, data }
-            };
-            self.push(trace, head, call)?;
-        }
-        Ok(())
-    }
-
-    fn free_pages(
-        &mut self,
-        trace: &mut TraceBuilder,
-        head: &Head,
-        addresses: &[u64],
-    ) -> Result<(), String> {
-        let mut found = Vec::new();
-        for address in addresses {
-            found.extend(self.find(trace, head, *address));
-            self.allocations.remove(address);
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        let count = u32::try_from(found.len()).map_err(|_| "too many allocations")?;
-        self.push(trace, head, Call::Group { kind: GroupKind::Free, count })?;
-        for it in found {
-            self.push(trace, head, Call::Free { allocation: it.number })?;
-        }
-        Ok(())
     }
 
     fn begin_defragmentation(
@@ -488,17 +309,8 @@ impl Head {
     }
 }
 
-/// Buffers and images have the two usages of transfers in the same bits.
-fn use_of(usage: u64) -> ResourceUse {
-    match usage {
-        0 => ResourceUse::Unknown,
-        1..=3 => ResourceUse::TransferOnly,
-        _ => ResourceUse::Device,
-    }
-}
-
 /// User data as name and data: a text where the allocation copies texts, or where it is no pointer.
-fn user_data(text: &str, has_text: bool) -> (Option<&str>, Data<'_>) {
+pub(super) fn user_data(text: &str, has_text: bool) -> (Option<&str>, Data<'_>) {
     let number = if has_text { None } else { pointer(text.trim()) };
     match number {
         _ if text.trim().is_empty() => (None, Data::None),

@@ -1,5 +1,6 @@
 //! Recordings of the Vulkan Memory Allocator, which had a recorder until version 2.3: CSV, versions 1.0 to 1.8.
 
+mod allocations;
 mod calls;
 mod config;
 
@@ -7,8 +8,8 @@ use super::lines::{for_each_line, lines};
 use crate::description::Description;
 use crate::error::{Format, ReadError};
 use crate::trace::{Trace, TraceBuilder};
+pub(crate) use allocations::{COPY_STRING, FIRST_FIT};
 use calls::Calls;
-pub(crate) use calls::{COPY_STRING, FIRST_FIT};
 use config::Config;
 
 /// The first line.

@@ -1,0 +1,4 @@
+//! Tests of what no other crate sees.
+
+mod format;
+mod random;
