@@ -11,8 +11,12 @@ mod error;
 mod event;
 mod field;
 mod format;
+mod json;
+mod numbering;
 mod read;
+mod replay;
 mod trace;
+mod usage;
 mod values;
 mod write;
 
@@ -22,7 +26,14 @@ pub use error::{Format, Position, ReadError};
 pub use event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Kind, MoveResult, Object};
 pub use format::{Encoder, VERSION};
 pub use read::{detect, load, load_as};
+pub use replay::{
+    ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,
+    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDebug, ReplayDevice,
+    ReplayError, ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare,
+    comparison_table, replay,
+};
 pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
+pub use usage::{Held, Usage};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };
