@@ -13,6 +13,7 @@ use super::gauges::Peak;
 use super::mapping::differences;
 use super::recording::Recording;
 use super::report::{DriverFunction, HeapFigures, RecordedFigures, ReplayReport};
+use super::runs::{ALL, MOVABLE};
 use super::samples::{Sample, Samples};
 use super::schedule::{play_in_order, play_on_threads};
 use super::settings::{ReplayDevice, ReplaySettings, ReplayThreads};
@@ -97,10 +98,14 @@ impl Replayed {
 /// [`ReplayError`] for settings that contradict each other, or a device that none can be.
 pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed, ReplayError> {
     check(settings)?;
-    let world = World::new(trace.clone(), settings.clone());
-    if let Err(error) = check_info(&world.info) {
-        return Err(ReplayError(error.to_string()));
+    let given = match &settings.device {
+        ReplayDevice::Simulated(info) => Some(info),
+        _ => None,
+    };
+    for info in given.into_iter().chain(&trace.description().device) {
+        check_info(info).map_err(|error| ReplayError(error.to_string()))?;
     }
+    let world = World::new(trace.clone(), settings.clone());
     let recording = settings.records.then(|| {
         let pools = trace.columns().kinds().iter().zip(trace.columns().objects());
         let numbers = pools.filter(|(kind, number)| **kind == Kind::CreatePool && **number != u32::MAX);
@@ -181,11 +186,16 @@ fn check(settings: &ReplaySettings) -> Result<(), ReplayError> {
 fn description(world: &World) -> Description {
     let of_trace = world.trace.description();
     let options = world.instance(0).map(|it| it.options.clone());
+    let mut settings = of_trace.settings.clone();
+    if !world.is_exact && of_trace.setting(MOVABLE).is_none() {
+        settings.push((MOVABLE.into(), ALL.into()));
+    }
     Description {
         format: Format::VkMem,
         version: (1, 0),
         device: Some(world.info.clone()),
         options,
+        settings,
         ..of_trace.clone()
     }
 }

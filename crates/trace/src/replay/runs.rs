@@ -16,6 +16,9 @@ use super::worker::{NO_OBJECT, NOT_POSSIBLE, Worker};
 use super::world::Instance;
 use crate::event::{Call, Event, Kind, MoveResult};
 
+/// The setting of a description that says which allocations may move, and its value if all may.
+pub(super) const MOVABLE: &str = "movable allocations";
+pub(super) const ALL: &str = "all";
 /// The most passes of a run that is played at once.
 const PASSES: usize = 10_000;
 
@@ -243,10 +246,11 @@ impl Worker<'_> {
 
     fn begin_pass(&mut self, index: usize, event: &Event<'_>, instance: &Instance, number: u32, count: u32) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
-        let proposed = self.ids_of(self.proposed(index, event, number, count).into_iter());
+        let proposed = self.ids_of(self.movable(index, event, number).into_iter());
         let start = std::time::Instant::now();
         let is_exact = self.world.is_exact;
-        let may_move = |id| !is_exact || proposed.contains(&id);
+        let moves_all = !is_exact || self.moves_all();
+        let may_move = |id| moves_all || proposed.contains(&id);
         let mut found = Vec::new();
         while let Some(part) = run.parts.get_mut(run.part) {
             found = instance.allocator.next_pass(part, &may_move);
@@ -272,20 +276,36 @@ impl Worker<'_> {
         self.world.runs.put(number, run);
     }
 
-    /// Returns the allocations that the recorded pass proposed to move.
-    fn proposed(&self, index: usize, event: &Event<'_>, number: u32, count: u32) -> Vec<u32> {
+    /// Returns whether the program let all allocations move.
+    fn moves_all(&self) -> bool {
+        self.world.trace.description().setting(MOVABLE) == Some(ALL)
+    }
+
+    /// Returns the allocations that the recorded run moves from an event on. The trace does not say of others whether the
+    /// program would have let them move. A block whose allocations move in several passes has to look the same in all of them.
+    fn movable(&self, index: usize, event: &Event<'_>, number: u32) -> Vec<u32> {
         let columns = self.world.trace.columns();
         let mut found = Vec::new();
         for at in index + 1..self.world.trace.len() {
-            if found.len() >= count as usize || columns.kinds()[at] == Kind::EndPass {
-                break;
+            if columns.allocators()[at] != event.allocator {
+                continue;
             }
-            if columns.kinds()[at] == Kind::ProposeMove
-                && columns.allocators()[at] == event.allocator
-                && let Call::ProposeMove { run, allocation, .. } = self.world.trace.event(at).call
-                && run == number
-            {
-                found.push(allocation);
+            match columns.kinds()[at] {
+                Kind::ProposeMove => {
+                    if let Call::ProposeMove { run, allocation, .. } = self.world.trace.event(at).call
+                        && run == number
+                    {
+                        found.push(allocation);
+                    }
+                }
+                Kind::EndDefragmentation => {
+                    if let Call::EndDefragmentation { run, .. } = self.world.trace.event(at).call
+                        && run == number
+                    {
+                        break;
+                    }
+                }
+                _ => {}
             }
         }
         found

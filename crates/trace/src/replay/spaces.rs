@@ -192,8 +192,11 @@ impl Worker<'_> {
                 });
                 match made {
                     Ok(made) => _ = self.world.spaces.put(space, made),
-                    Err(error) => self.tally.failed_now.add(index, 0, || reason(&error)),
+                    Err(error) => {
+                        return self.tally.failed_now.add(index, 0, || reason(&error));
+                    }
                 }
+                return self.record(event, Call::CreateSpace { space, size, algorithm, alignment });
             }
             Call::DestroySpace { space } => {
                 if self.world.spaces.take(space).is_none() {

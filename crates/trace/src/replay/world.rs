@@ -17,7 +17,7 @@ use super::mapping::TypeMapping;
 use super::objects::{Live, LivePool, LiveVirtual, Run, Space, Table};
 use super::rules::device_of;
 use super::settings::{ReplayDevice, ReplaySettings};
-use crate::event::{Call, Kind};
+use crate::event::{Call, Kind, PLACED};
 use crate::numbering::{Numbering, makes_allocation};
 use crate::trace::Trace;
 
@@ -61,6 +61,12 @@ fn has(trace: &Trace, kind: Kind) -> bool {
     trace.columns().kinds().contains(&kind)
 }
 
+/// Returns whether a trace says where allocations went, unless it has none.
+fn says_places(trace: &Trace) -> bool {
+    let is_placed = |flags: &u8| flags & PLACED != 0;
+    trace.columns().flags().iter().any(is_placed) || !has(trace, Kind::Allocate)
+}
+
 impl World {
     pub fn new(trace: Arc<Trace>, settings: ReplaySettings) -> Self {
         let of_trace = trace.clone();
@@ -78,7 +84,9 @@ impl World {
         let tracks = has(trace, Kind::BeginDefragmentation)
             || trace.dictionary().requests().iter().any(|it| can_be_lost(it.flags));
         Self {
-            is_exact: settings.is_as_recorded() && trace.description().device.is_some(),
+            is_exact: settings.is_as_recorded()
+                && trace.description().device.is_some()
+                && says_places(trace),
             mapping: TypeMapping::new(&recorded, &info),
             info,
             has_budgets: has(trace, Kind::Budget),

@@ -131,7 +131,9 @@ impl Program {
     fn create_pools(&mut self) {
         let types = self.device.types.iter().enumerate();
         let usable = types.filter(|(_, it)| {
-            !it.flags.contains(MemoryPropertyFlags::DEVICE_COHERENT_AMD)
+            !it.flags.intersects(
+                MemoryPropertyFlags::DEVICE_COHERENT_AMD | MemoryPropertyFlags::LAZILY_ALLOCATED,
+            )
                 && self.device.heaps[it.heap_index as usize].size >= 1 << 28
         });
         let memory_type_index = usable.last().map_or(0, |it| it.0 as u32);
