@@ -11,7 +11,7 @@ pub(crate) struct Json {
 impl Json {
     /// Separates a value from the one before it.
     fn separate(&mut self) {
-        if !matches!(self.text.as_bytes().last(), None | Some(b'{' | b'[' | b':' | b',' | b'\n')) {
+        if !matches!(self.text.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
             self.text.push(',');
         }
     }
@@ -63,20 +63,6 @@ impl Json {
         let _ = write!(self.text, "{value}");
     }
 
-    /// Writes a number, or `null` if there is none.
-    pub fn optional(&mut self, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.value("null"),
-        }
-    }
-
-    /// Begins a new line, where there is a value next.
-    pub fn line(&mut self) {
-        self.separate();
-        self.text.push('\n');
-    }
-
     /// Returns what is written so far, and begins anew.
     pub fn take(&mut self) -> String {
         std::mem::take(&mut self.text)
@@ -96,10 +82,9 @@ mod tests {
                 json.value(1);
                 json.value(-2.5);
                 json.object(|_| {});
-                json.optional(None::<u8>);
             });
             json.key("c").value(true);
         });
-        assert_eq!(json.take(), r#"{"a":"\"\\\n\u0001ß","b":[1,-2.5,{},null],"c":true}"#);
+        assert_eq!(json.take(), r#"{"a":"\"\\\n\u0001ß","b":[1,-2.5,{}],"c":true}"#);
     }
 }

@@ -9,7 +9,10 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub(crate) enum Numbering {
     /// Numbers that follow each other, as all our recordings have them.
-    Dense { first: u32, count: usize },
+    Dense {
+        first: u32,
+        count: usize,
+    },
     Sparse(HashMap<u32, usize>),
 }
 
@@ -93,7 +96,10 @@ mod tests {
         assert_eq!((dense.place(4), dense.place(8)), (None, None));
         let sparse = Numbering::new([u32::MAX, 0, 9, 0].into_iter());
         assert_eq!(sparse.len(), 3);
-        assert_eq!((sparse.place(u32::MAX), sparse.place(0), sparse.place(9)), (Some(0), Some(1), Some(2)));
+        assert_eq!(
+            (sparse.place(u32::MAX), sparse.place(0), sparse.place(9)),
+            (Some(0), Some(1), Some(2))
+        );
         assert_eq!(sparse.place(1), None);
         let empty = Numbering::new([].into_iter());
         assert_eq!((empty.len(), empty.place(0)), (0, None));

@@ -82,7 +82,11 @@ fn table<T: Clone>(places: &Numbering) -> Vec<Option<T>> {
     vec![None; places.len()]
 }
 
-fn slot<'a, T>(places: &Numbering, table: &'a mut [Option<T>], number: u32) -> Option<&'a mut Option<T>> {
+fn slot<'a, T>(
+    places: &Numbering,
+    table: &'a mut [Option<T>],
+    number: u32,
+) -> Option<&'a mut Option<T>> {
     places.place(number).and_then(|place| table.get_mut(place))
 }
 
@@ -130,11 +134,6 @@ impl<'t> Usage<'t> {
     pub(crate) fn allocation(&self, number: u32) -> Option<(u64, Option<u32>, Option<u32>)> {
         let live = self.allocations.get(self.allocation_places.place(number)?)?.as_ref()?;
         Some((live.size, live.memory_type, live.memory))
-    }
-
-    /// Returns the custom pool of a live allocation.
-    pub(crate) fn pool_of(&self, number: u32) -> Option<u32> {
-        self.allocations.get(self.allocation_places.place(number)?)?.as_ref()?.pool
     }
 
     /// Returns memory type and size in bytes of a memory object that is held.
@@ -233,7 +232,9 @@ impl<'t> Usage<'t> {
         let memory_type = placed.and_then(|it| it.memory_type);
         let offset = placed.map_or(0, |it| it.offset);
         let live = Live { size, memory_type, pool, memory, offset, reserved: None };
-        let Some(slot) = slot(&self.allocation_places, &mut self.allocations, number) else { return };
+        let Some(slot) = slot(&self.allocation_places, &mut self.allocations, number) else {
+            return;
+        };
         if slot.replace(live).is_none() {
             self.each(memory_type, pool, |it| it.allocate(size, true));
         }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{allocate, buffer, image, random_program, recorded, trace_of};
 use vkmem_engine::{
     Algorithm, AllocationCreateFlags as Create, DeviceMemory, EmptyBlockRetention, MemoryHeapFlags,
-    MemoryPropertyFlags, PoolCreateInfo, SimulatedDevice, profile_info, profile_names, simulated_info,
+    MemoryPropertyFlags, PoolCreateInfo, SimulatedDevice, profile_info, profile_names,
+    simulated_info,
 };
 use vkmem_trace::{
-    Call, Clock, Kind, Replayed, ReplayDebug, ReplayDevice, ReplaySettings, ReplayThreads, Trace,
+    Call, Clock, Kind, ReplayDebug, ReplayDevice, ReplaySettings, ReplayThreads, Replayed, Trace,
     compare, comparison_table, load, replay,
 };
 
@@ -22,7 +23,8 @@ fn play(trace: &Arc<Trace>, settings: &ReplaySettings) -> Replayed {
 }
 
 fn small_device() -> vkmem_engine::DeviceInfo {
-    let local = MemoryPropertyFlags::DEVICE_LOCAL | MemoryPropertyFlags::HOST_VISIBLE
+    let local = MemoryPropertyFlags::DEVICE_LOCAL
+        | MemoryPropertyFlags::HOST_VISIBLE
         | MemoryPropertyFlags::HOST_COHERENT;
     simulated_info(&[(256 * MIB, MemoryHeapFlags::DEVICE_LOCAL)], &[(0, local)])
 }
@@ -36,7 +38,10 @@ fn our_recordings_come_out_as_recorded_on_all_devices() {
     for (seed, name) in profile_names().iter().enumerate() {
         let device = profile_info(name).expect("a profile");
         let source = random_program(&device, 77 + seed as u64, 4000, 300);
-        let first = play(&Arc::new(source.clone()), &ReplaySettings { records: true, ..Default::default() });
+        let first = play(
+            &Arc::new(source.clone()),
+            &ReplaySettings { records: true, ..Default::default() },
+        );
         let dump = first.dump(0, true).expect("it exists").expect("there is memory");
         assert_eq!(first.report().skipped.values().sum::<u64>(), 0, "{name}: {}", first.report());
         let ours = Arc::new(first.into_trace().expect("it was recorded"));
@@ -67,7 +72,8 @@ fn a_difference_is_told_with_its_event() {
     let ours = recorded(trace_of(&device, calls), &ReplaySettings::default());
     // The same recording, but one allocation was somewhere else.
     let mut changed = trace_of(&device, ours.events().map(|it| it.call)).clone();
-    let at = changed.events().position(|it| matches!(it.call, Call::Allocate { allocation: 6, .. }));
+    let at =
+        changed.events().position(|it| matches!(it.call, Call::Allocate { allocation: 6, .. }));
     let at = at.expect("it is there");
     let calls = changed.events().enumerate().map(|(index, mut event)| {
         if index == at
@@ -131,8 +137,7 @@ fn failures_then_and_now() {
         },
     ]);
     let trace = Arc::new(trace_of(&device, calls));
-    let settings =
-        ReplaySettings { heap_size_limits: Some(vec![130 * MIB]), ..Default::default() };
+    let settings = ReplaySettings { heap_size_limits: Some(vec![130 * MIB]), ..Default::default() };
     let report = play(&trace, &settings).into_report();
     assert_eq!((report.failed_now.count, report.failed_now.bytes), (2, 120 * MIB));
     assert_eq!(report.failed_now.first[0].event, 2);
@@ -145,7 +150,10 @@ fn failures_then_and_now() {
     assert!(text.contains("failed now, succeeded in the recording: 2 of 120.0 MiB"), "{text}");
     assert!(text.contains("never freed: 2 allocations of 120.0 MiB"), "{text}");
     let json = report.to_json();
-    assert!(json.contains(r#""failed_now":{"count":2,"bytes":125829120,"first":[{"event":2,"#), "{json}");
+    assert!(
+        json.contains(r#""failed_now":{"count":2,"bytes":125829120,"first":[{"event":2,"#),
+        "{json}"
+    );
 }
 
 #[test]
@@ -170,8 +178,11 @@ fn settings_change_what_they_say() {
     assert_eq!(live.live, margin.live + (live.allocations << 16));
     for algorithm in [Algorithm::Buddy, Algorithm::Linear] {
         let settings = ReplaySettings { algorithm: Some(algorithm), ..Default::default() };
-        let other = Arc::new(play(&trace, &ReplaySettings { records: true, ..settings.clone() })
-            .into_trace().expect("it was recorded"));
+        let other = Arc::new(
+            play(&trace, &ReplaySettings { records: true, ..settings.clone() })
+                .into_trace()
+                .expect("it was recorded"),
+        );
         let of_pools = other.events().filter(|it| match &it.call {
             Call::CreatePool { info, .. } => {
                 assert_eq!(info.algorithm, algorithm);
@@ -194,7 +205,8 @@ fn another_device_has_other_memory_types() {
     let ours = recorded((*trace).clone(), &ReplaySettings::default());
     for name in profile_names() {
         let info = profile_info(name).expect("a profile");
-        let settings = ReplaySettings { device: ReplayDevice::Simulated(info), ..Default::default() };
+        let settings =
+            ReplaySettings { device: ReplayDevice::Simulated(info), ..Default::default() };
         let report = play(&ours, &settings).into_report();
         assert_eq!(report.failed_now.count, 0, "{name}: {report}");
         assert_eq!(report.device_differences.is_empty(), *name == "nvidia-h200", "{name}");
@@ -256,7 +268,11 @@ fn a_clock_sees_every_call_and_may_end_it() {
         let clock = Clock::new(move |index, time| {
             assert_eq!(time, index as u64 * 1000);
             inside.fetch_add(1, Ordering::Relaxed);
-            if index == 6 { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+            if index == 6 {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            }
         });
         let settings = ReplaySettings { clock: Some(clock), threads, ..Default::default() };
         let report = play(&trace, &settings).into_report();
@@ -351,7 +367,8 @@ fn every_call_of_other_formats_is_played() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let trace = Arc::new(trace_of(&small_device(), []));
-    let refused = |settings: ReplaySettings| replay(&trace, &settings).err().expect("refused").to_string();
+    let refused =
+        |settings: ReplaySettings| replay(&trace, &settings).err().expect("refused").to_string();
     let debug = ReplayDebug { min_alignment: 3, ..Default::default() };
     assert_eq!(
         refused(ReplaySettings { debug, ..Default::default() }),
@@ -383,7 +400,8 @@ fn comparisons_are_in_the_order_of_the_settings() {
     assert_eq!(table.lines().count(), 7);
     assert!(table.lines().nth(3).expect("a line").starts_with("blocks of 4 MiB"), "{table}");
     // One thread finds the same.
-    for (one, other) in compare(&trace, &settings, 1).expect("sound settings").iter().zip(&reports) {
+    for (one, other) in compare(&trace, &settings, 1).expect("sound settings").iter().zip(&reports)
+    {
         assert_eq!((one.peak_held, one.peak_live), (other.peak_held, other.peak_live));
         assert_eq!(one.driver, other.driver);
     }
@@ -406,8 +424,12 @@ fn pools_that_failed_and_what_is_in_them() {
     let mut inside = image(64);
     inside.pool = Some(1);
     let calls = [create(Some(0)), create(None), create(Some(1)), allocate(0, inside, 0)];
-    let report = play(&Arc::new(trace_of(&device, calls)), &ReplaySettings::default()).into_report();
+    let report =
+        play(&Arc::new(trace_of(&device, calls)), &ReplaySettings::default()).into_report();
     assert_eq!((report.failed_again, report.failed_now.count), (1, 1));
-    assert_eq!(report.skipped.into_iter().collect::<Vec<_>>(), [("what it refers to is not there", 1)]);
+    assert_eq!(
+        report.skipped.into_iter().collect::<Vec<_>>(),
+        [("what it refers to is not there", 1)]
+    );
     assert_eq!((report.leftovers.pools, report.held), (1, 200 * MIB));
 }

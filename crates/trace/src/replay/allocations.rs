@@ -106,7 +106,8 @@ impl Worker<'_> {
         let is_linear = algorithm.is_none_or(|it| it == Algorithm::Linear) && pool.is_some();
         request.flags = known_flags(request.flags, is_linear);
         request.min_alignment = request.min_alignment.max(debug.min_alignment);
-        if debug.always_dedicated && !request.flags.contains(AllocationCreateFlags::NEVER_ALLOCATE) {
+        if debug.always_dedicated && !request.flags.contains(AllocationCreateFlags::NEVER_ALLOCATE)
+        {
             request.flags |= AllocationCreateFlags::DEDICATED_MEMORY;
             request.flags -= AllocationCreateFlags::UPPER_ADDRESS;
         }

@@ -45,9 +45,7 @@ impl Worker<'_> {
         let _: Result<(), Error> = match event.call {
             Call::Map { .. } => self.timed(kind, || engine.map(id).map(drop)),
             Call::Unmap { .. } => self.timed(kind, || engine.unmap(id)),
-            Call::Flush { offset, size, .. } => {
-                self.timed(kind, || engine.flush(id, offset, size))
-            }
+            Call::Flush { offset, size, .. } => self.timed(kind, || engine.flush(id, offset, size)),
             Call::Invalidate { offset, size, .. } => {
                 self.timed(kind, || engine.invalidate(id, offset, size))
             }
@@ -74,7 +72,8 @@ impl Worker<'_> {
         let flushes = matches!(event.call, Call::Group { kind: GroupKind::Flush, .. });
         let _ = self.timed(Kind::Group, || {
             let engine = &instance.allocator;
-            let done = if flushes { engine.flush_many(&ranges) } else { engine.invalidate_many(&ranges) };
+            let done =
+                if flushes { engine.flush_many(&ranges) } else { engine.invalidate_many(&ranges) };
             done.map_err(|failed| failed.error)
         });
         self.record(event, event.call.clone());
@@ -227,7 +226,8 @@ impl Worker<'_> {
         if let Call::CreateAllocator { options } = &event.call {
             let world = self.world;
             let options = options.as_deref();
-            let _ = self.timed(Kind::CreateAllocator, || world.create_instance(event.allocator, options));
+            let _ = self
+                .timed(Kind::CreateAllocator, || world.create_instance(event.allocator, options));
             if self.recording.is_some() {
                 let options = world.instance(event.allocator).map(|it| it.options.clone());
                 self.record(event, Call::CreateAllocator { options: options.map(Box::new) });
@@ -330,7 +330,10 @@ impl Worker<'_> {
                         }
                         let message = reason(&error);
                         let failure = Some(Box::new(Failure::of(&error, &message)));
-                        self.record(event, Call::CreatePool { pool: None, info, has_next, failure });
+                        self.record(
+                            event,
+                            Call::CreatePool { pool: None, info, has_next, failure },
+                        );
                     }
                 }
             }

@@ -26,7 +26,8 @@ pub fn compare(
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Relaxed);
-                    let (Some(settings), Some(slot)) = (settings.get(index), reports.get(index)) else {
+                    let (Some(settings), Some(slot)) = (settings.get(index), reports.get(index))
+                    else {
                         return;
                     };
                     let report = replay(trace, settings).map(|it| it.into_report());

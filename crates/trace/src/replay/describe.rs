@@ -106,7 +106,8 @@ impl Described {
                     kind: request.map_or_else(Default::default, |it| it.kind),
                     usage,
                     name: None,
-                    custom_data: Some(custom_data.as_str().into()).filter(|_| !custom_data.is_empty()),
+                    custom_data: Some(custom_data.as_str().into())
+                        .filter(|_| !custom_data.is_empty()),
                     call_site,
                 });
                 return;

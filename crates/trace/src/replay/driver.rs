@@ -138,7 +138,11 @@ impl Driver {
         self.state.lock().calls.clone()
     }
 
-    fn count<T>(&self, function: usize, call: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+    fn count<T>(
+        &self,
+        function: usize,
+        call: impl FnOnce() -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
         let made = call();
         let mut state = self.state.lock();
         state.calls.counts[function] += 1;
@@ -172,7 +176,13 @@ impl DeviceMemory for Driver {
 
     fn allocate(&self, info: &MemoryAllocateInfo) -> Result<MemoryHandle, DeviceError> {
         // What was imported and what the resource was is not there any more: memory like it is.
-        let plain = MemoryAllocateInfo { next: 0, import: None, dedicated: None, export_handle_types: 0, ..*info };
+        let plain = MemoryAllocateInfo {
+            next: 0,
+            import: None,
+            dedicated: None,
+            export_handle_types: 0,
+            ..*info
+        };
         let made = match self.recorded_failure(info) {
             Some(error) => Err(error),
             None => self.behind.allocate(&plain),

@@ -90,7 +90,8 @@ pub(super) fn bytes_of_level(format: u32, [width, height, depth]: [u32; 3]) -> O
     for (first, value) in PLANES {
         if within(first, first + 4) {
             // Chroma has two values for each 4, 2 or 1 texels.
-            let (across, down) = [(2, 2), (2, 2), (2, 1), (2, 1), (1, 1)][(format - first) as usize];
+            let (across, down) =
+                [(2, 2), (2, 2), (2, 1), (2, 1), (1, 1)][(format - first) as usize];
             return blocks(1, 1, value)?.checked_add(blocks(across, down, 2 * value)?);
         }
     }

@@ -125,7 +125,8 @@ mod tests {
         let mapping = TypeMapping::new(&big, &small).expect("they differ");
         for index in 0..big.types.len() as u32 {
             let there = mapping.memory_type(index);
-            let visible = |info: &DeviceInfo, index| info.flags_of(index).contains(Property::HOST_VISIBLE);
+            let visible =
+                |info: &DeviceInfo, index| info.flags_of(index).contains(Property::HOST_VISIBLE);
             assert!(!visible(&big, index) || visible(&small, there), "{index}");
             assert_ne!(mapping.bits(1 << index), 0);
         }
@@ -133,7 +134,8 @@ mod tests {
         assert_eq!(mapping.bits(0), 0);
         assert!(differences(&big, &big).is_empty());
         let told = differences(&big, &small);
-        let heap = format!("heap 0 size: original {}, current {}", big.heaps[0].size, small.heaps[0].size);
+        let heap =
+            format!("heap 0 size: original {}, current {}", big.heaps[0].size, small.heaps[0].size);
         assert!(told.contains(&heap), "{told:?}");
     }
 }

@@ -161,8 +161,16 @@ impl ReplayReport {
 /// Returns reports as one table, a row for each.
 pub fn comparison_table(reports: &[ReplayReport]) -> String {
     let titles = [
-        "settings", "device", "time", "peak held", "peak live", "held / live", "fragmentation",
-        "driver calls", "failed now", "succeeded now",
+        "settings",
+        "device",
+        "time",
+        "peak held",
+        "peak live",
+        "held / live",
+        "fragmentation",
+        "driver calls",
+        "failed now",
+        "succeeded now",
     ];
     let mut rows = vec![titles.map(String::from).to_vec()];
     for it in reports {

@@ -154,7 +154,8 @@ mod tests {
         let bytes = (128 * 64 * 4 + 64 * 32 * 4) * 3_u64;
         let expected = bytes.next_multiple_of(4096);
         assert_eq!(needs(Resource::Image(image), None), (expected, Some(4096), Some(all)));
-        let linear = ImageInfo { tiling: 1, extent: [1, 7, 1], mip_levels: 1, array_layers: 1, ..image };
+        let linear =
+            ImageInfo { tiling: 1, extent: [1, 7, 1], mip_levels: 1, array_layers: 1, ..image };
         assert_eq!(needs(Resource::Image(linear), None), (256, Some(256), Some(all)));
     }
 
@@ -167,7 +168,8 @@ mod tests {
         };
         assert_eq!(of(Resource::Unknown, None), None);
         assert_eq!(of(Resource::Buffer(BufferInfo::default()), None), None);
-        let huge = ImageInfo { extent: [u32::MAX; 3], mip_levels: u32::MAX, ..ImageInfo::default() };
+        let huge =
+            ImageInfo { extent: [u32::MAX; 3], mip_levels: u32::MAX, ..ImageInfo::default() };
         assert_eq!(of(Resource::Image(huge), None), None);
         let (size, request) = of(Resource::Stream(1), Some(1000)).expect("it has a size");
         assert_eq!((size, request.alignment), (1000, Some(256)));

@@ -108,7 +108,8 @@ pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed,
     let world = World::new(trace.clone(), settings.clone());
     let recording = settings.records.then(|| {
         let pools = trace.columns().kinds().iter().zip(trace.columns().objects());
-        let numbers = pools.filter(|(kind, number)| **kind == Kind::CreatePool && **number != u32::MAX);
+        let numbers =
+            pools.filter(|(kind, number)| **kind == Kind::CreatePool && **number != u32::MAX);
         let next_pool = numbers.map(|(_, number)| number + 1).max().unwrap_or(0);
         Recording::new(trace, description(&world), next_pool)
     });
@@ -258,7 +259,10 @@ fn recorded_figures(trace: &Trace, end: usize) -> RecordedFigures {
     for (event, it) in trace.events().take(end).enumerate() {
         if !matches!(
             it.call,
-            Call::Allocate { .. } | Call::Free { .. } | Call::AllocateMemory { .. } | Call::FreeMemory { .. }
+            Call::Allocate { .. }
+                | Call::Free { .. }
+                | Call::AllocateMemory { .. }
+                | Call::FreeMemory { .. }
         ) {
             usage.apply(&it);
             continue;

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use vkmem_engine::{
-    AllocationId, Defragmentation, DefragmentationInfo, DefragmentationStatistics, Move,
-    MoveEnd, MoveOutcome,
+    AllocationId, Defragmentation, DefragmentationInfo, DefragmentationStatistics, Move, MoveEnd,
+    MoveOutcome,
 };
 
 use super::objects::{LiveKind, Run};
@@ -76,13 +76,13 @@ impl Worker<'_> {
         let mut parts = Vec::new();
         let start = std::time::Instant::now();
         let mut failed = None;
-        let ids: Vec<_> = pools.iter().map(|it| self.world.pools.with(it, |pool| pool.id)).collect();
-        let mut begin = |info: &DefragmentationInfo| {
-            match instance.allocator.begin_defragmentation(info) {
+        let ids: Vec<_> =
+            pools.iter().map(|it| self.world.pools.with(it, |pool| pool.id)).collect();
+        let mut begin =
+            |info: &DefragmentationInfo| match instance.allocator.begin_defragmentation(info) {
                 Ok(part) => parts.push(part),
                 Err(error) => failed = Some(reason(&error)),
-            }
-        };
+            };
         if ids.is_empty() {
             begin(&info);
         }
@@ -233,9 +233,10 @@ impl Worker<'_> {
 
     /// Tells what may be lost where it is now: without the lock of the allocation, as the engine takes its own.
     fn relocate_evictable(&mut self, number: u32, moved: &vkmem_engine::Allocation) {
-        let taken = self.world.allocations.with(number, |live| {
-            std::mem::replace(&mut live.kind, LiveKind::Memory)
-        });
+        let taken = self
+            .world
+            .allocations
+            .with(number, |live| std::mem::replace(&mut live.kind, LiveKind::Memory));
         if let Some(LiveKind::Evictable(it)) = &taken {
             let _ = it.relocated(moved);
         }
@@ -244,7 +245,14 @@ impl Worker<'_> {
         }
     }
 
-    fn begin_pass(&mut self, index: usize, event: &Event<'_>, instance: &Instance, number: u32, count: u32) {
+    fn begin_pass(
+        &mut self,
+        index: usize,
+        event: &Event<'_>,
+        instance: &Instance,
+        number: u32,
+        count: u32,
+    ) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
         let proposed = self.ids_of(self.movable(index, event, number).into_iter());
         let start = std::time::Instant::now();
@@ -292,7 +300,8 @@ impl Worker<'_> {
             }
             match columns.kinds()[at] {
                 Kind::ProposeMove => {
-                    if let Call::ProposeMove { run, allocation, .. } = self.world.trace.event(at).call
+                    if let Call::ProposeMove { run, allocation, .. } =
+                        self.world.trace.event(at).call
                         && run == number
                     {
                         found.push(allocation);
@@ -316,7 +325,13 @@ impl Worker<'_> {
         self.world.runs.with(run, |it| it.moves.iter().find(|it| it.source.id == id).copied())?
     }
 
-    fn check_proposed(&mut self, index: usize, run: u32, allocation: u32, placed: &crate::values::Placed) {
+    fn check_proposed(
+        &mut self,
+        index: usize,
+        run: u32,
+        allocation: u32,
+        placed: &crate::values::Placed,
+    ) {
         let found = self.find_move(run, allocation);
         match found {
             Some(it) => self.check(index, &it.destination, Some(placed)),

@@ -23,7 +23,16 @@ impl Space {
 /// Returns the request of an event, and what came of it.
 fn parts(call: &Call<'_>) -> Option<(u32, VirtualRequest, Option<(u32, Option<u32>, u64)>)> {
     Some(match *call {
-        Call::VirtualAllocate { space, allocation, size, alignment, upper, strategy, block, offset } => {
+        Call::VirtualAllocate {
+            space,
+            allocation,
+            size,
+            alignment,
+            upper,
+            strategy,
+            block,
+            offset,
+        } => {
             let request = VirtualRequest { size, alignment, upper, strategy };
             (space, request, Some((allocation, block, offset)))
         }
@@ -77,7 +86,14 @@ impl Worker<'_> {
                 self.world.virtuals.put(allocation, live);
                 let (block, offset) = (block.map(|_| now), it.offset);
                 let call = Call::VirtualAllocate {
-                    space, allocation, size, alignment, upper, strategy, block, offset,
+                    space,
+                    allocation,
+                    size,
+                    alignment,
+                    upper,
+                    strategy,
+                    block,
+                    offset,
                 };
                 self.record(event, call);
             }
@@ -99,7 +115,12 @@ impl Worker<'_> {
                 let failure = made.as_ref().err().zip(message.as_deref());
                 let failure = failure.map(|(error, message)| Box::new(Failure::of(error, message)));
                 let call = Call::VirtualAllocateFailed {
-                    space, size, alignment, upper, strategy, failure,
+                    space,
+                    size,
+                    alignment,
+                    upper,
+                    strategy,
+                    failure,
                 };
                 self.record(event, call);
             }
@@ -172,7 +193,9 @@ impl Worker<'_> {
         if let Some(first) = all.first().copied() {
             let _ = self.in_space(Kind::Group, first.space, |space| match space {
                 Space::Block(block) => block.free_many(all.iter().map(|it| it.key)),
-                Space::Set(set) => all.iter().try_for_each(|it| set.free(it.block, it.key).map(drop)),
+                Space::Set(set) => {
+                    all.iter().try_for_each(|it| set.free(it.block, it.key).map(drop))
+                }
             });
         }
         self.record(event, event.call.clone());
@@ -187,7 +210,9 @@ impl Worker<'_> {
             Call::CreateSpace { space, size, algorithm, alignment } => {
                 let algorithm = self.world.settings.algorithm.unwrap_or(algorithm);
                 let made = self.timed(kind, || match size {
-                    Some(size) => VirtualBlock::new(size, algorithm).map(Box::new).map(Space::Block),
+                    Some(size) => {
+                        VirtualBlock::new(size, algorithm).map(Box::new).map(Space::Block)
+                    }
                     None => Ok(Space::Set(Box::new(VirtualBlocks::new(algorithm, alignment)))),
                 });
                 match made {
@@ -238,11 +263,15 @@ impl Worker<'_> {
             Call::DefragmentSpace { space, algorithm } => {
                 let _ = self.in_space(kind, space, |it| match it {
                     Space::Block(block) => block.defragment(algorithm).map(drop),
-                    Space::Set(_) => Err(Error::InvalidArgument("a set is not defragmented".into())),
+                    Space::Set(_) => {
+                        Err(Error::InvalidArgument("a set is not defragmented".into()))
+                    }
                 });
             }
             // It was done with the defragmentation; where the allocation is now can be compared.
-            Call::VirtualMove { space, allocation, offset } => self.check_virtual(index, space, allocation, offset),
+            Call::VirtualMove { space, allocation, offset } => {
+                self.check_virtual(index, space, allocation, offset)
+            }
             _ => {}
         }
         self.record(event, event.call.clone());

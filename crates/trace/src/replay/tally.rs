@@ -165,16 +165,17 @@ impl Tally {
     #[inline]
     pub fn resource(&mut self, class: &'static str, bytes: u64) {
         let figures = self.classes.entry(class).or_default();
-        *figures = ClassFigures { count: figures.count + 1, bytes: figures.bytes.saturating_add(bytes) };
+        *figures =
+            ClassFigures { count: figures.count + 1, bytes: figures.bytes.saturating_add(bytes) };
     }
 
     /// Returns the calls by the name of their kind, in the order of the kinds.
     pub fn calls(&self) -> Vec<(&'static str, FunctionCalls)> {
         let mut all = self.calls.clone();
         all.extend(self.recent);
-        let named = all.into_iter().filter_map(|(kind, calls)| {
-            Kind::from_number(kind).map(|kind| (kind.name(), calls))
-        });
+        let named = all
+            .into_iter()
+            .filter_map(|(kind, calls)| Kind::from_number(kind).map(|kind| (kind.name(), calls)));
         named.collect()
     }
 
@@ -191,7 +192,10 @@ impl Tally {
         self.failed_now.merge(other.failed_now);
         self.succeeded_now.merge(other.succeeded_now);
         self.failed_again += other.failed_again;
-        other.skipped.into_iter().for_each(|(why, count)| *self.skipped.entry(why).or_default() += count);
+        other
+            .skipped
+            .into_iter()
+            .for_each(|(why, count)| *self.skipped.entry(why).or_default() += count);
         for (class, figures) in other.classes {
             let sum = self.classes.entry(class).or_default();
             sum.count += figures.count;

@@ -90,7 +90,9 @@ impl<'w> Worker<'w> {
         let done = match kind {
             GroupKind::Allocate => self.allocate_many(index, event, &events),
             GroupKind::Free => self.free_many(index, event, &events),
-            GroupKind::Flush | GroupKind::Invalidate => self.synchronise_many(index, event, &events),
+            GroupKind::Flush | GroupKind::Invalidate => {
+                self.synchronise_many(index, event, &events)
+            }
             GroupKind::VirtualAllocate => self.virtual_allocate_many(index, event, &events),
             GroupKind::VirtualFree => self.virtual_free_many(index, event, &events),
             // The moves are a result.
@@ -119,7 +121,9 @@ impl<'w> Worker<'w> {
             Call::VirtualAllocate { .. } | Call::VirtualAllocateFailed { .. } => {
                 self.virtual_allocate(index, event);
             }
-            Call::VirtualFree { space, allocation } => self.virtual_free(event, *space, *allocation),
+            Call::VirtualFree { space, allocation } => {
+                self.virtual_free(event, *space, *allocation)
+            }
             Call::CreateAllocator { .. } | Call::DestroyAllocator {} => self.allocator(event),
             Call::CreatePool { .. } | Call::DestroyPool { .. } => self.pool(index, event),
             Call::Alias { .. } | Call::Import { .. } | Call::CreateLost { .. } => {
@@ -150,7 +154,10 @@ impl<'w> Worker<'w> {
             | Call::DefragmentSpace { .. } => self.space(index, event),
             Call::Resize { .. } => self.tally.skip(NOT_POSSIBLE),
             // A failed call has changed nothing.
-            Call::Failed { .. } | Call::Mark { .. } | Call::RequestFree { .. } | Call::Group { .. } => {
+            Call::Failed { .. }
+            | Call::Mark { .. }
+            | Call::RequestFree { .. }
+            | Call::Group { .. } => {
                 self.record(event, event.call.clone());
             }
         }
@@ -158,7 +165,11 @@ impl<'w> Worker<'w> {
 
     /// Calls a function and counts it with the time that it takes.
     #[inline]
-    pub fn timed<R>(&mut self, kind: Kind, call: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    pub fn timed<R>(
+        &mut self,
+        kind: Kind,
+        call: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let start = Instant::now();
         let made = call();
         self.tally.call(kind, start.elapsed(), made.is_err());

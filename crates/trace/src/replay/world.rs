@@ -79,8 +79,10 @@ impl World {
         };
         let granularity = &mut info.limits.buffer_image_granularity;
         *granularity = settings.debug.min_granularity.max(*granularity);
-        let of_calls = |kind, number: fn(&Call<'_>) -> Option<u32>| Numbering::of_calls(trace, kind, number);
-        let can_be_lost = |flags: AllocationCreateFlags| flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
+        let of_calls =
+            |kind, number: fn(&Call<'_>) -> Option<u32>| Numbering::of_calls(trace, kind, number);
+        let can_be_lost =
+            |flags: AllocationCreateFlags| flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
         let tracks = has(trace, Kind::BeginDefragmentation)
             || trace.dictionary().requests().iter().any(|it| can_be_lost(it.flags));
         Self {
@@ -127,7 +129,11 @@ impl World {
     ///
     /// # Errors
     /// Those of [`Allocator::new`].
-    pub fn create_instance(&self, number: u16, options: Option<&AllocatorOptions>) -> Result<(), Error> {
+    pub fn create_instance(
+        &self,
+        number: u16,
+        options: Option<&AllocatorOptions>,
+    ) -> Result<(), Error> {
         let Some(slot) = self.instances.get(usize::from(number)) else { return Ok(()) };
         let made = slot.get_or_init(|| self.create(options).map(Box::new));
         made.as_ref().map(drop).map_err(Clone::clone)

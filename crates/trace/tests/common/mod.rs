@@ -133,8 +133,7 @@ impl Program {
         let usable = types.filter(|(_, it)| {
             !it.flags.intersects(
                 MemoryPropertyFlags::DEVICE_COHERENT_AMD | MemoryPropertyFlags::LAZILY_ALLOCATED,
-            )
-                && self.device.heaps[it.heap_index as usize].size >= 1 << 28
+            ) && self.device.heaps[it.heap_index as usize].size >= 1 << 28
         });
         let memory_type_index = usable.last().map_or(0, |it| it.0 as u32);
         for algorithm in Algorithm::ALL {
@@ -278,7 +277,11 @@ impl Program {
         }
         let (bytes_moved, bytes_freed, allocations_moved, blocks_freed) = (0, 0, 0, 0);
         self.calls.push(Call::EndDefragmentation {
-            run, bytes_moved, bytes_freed, allocations_moved, blocks_freed,
+            run,
+            bytes_moved,
+            bytes_freed,
+            allocations_moved,
+            blocks_freed,
         });
     }
 
