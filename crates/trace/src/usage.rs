@@ -76,6 +76,8 @@ pub struct Usage<'t> {
     allocations: Vec<Option<Live>>,
     /// Memory objects that were allocated since the last call that could own them.
     fresh: Vec<u32>,
+    /// Pools whose figures the last event has changed.
+    touched: Vec<u32>,
 }
 
 fn table<T: Clone>(places: &Numbering) -> Vec<Option<T>> {
@@ -107,6 +109,7 @@ impl<'t> Usage<'t> {
             memory_places,
             allocation_places,
             fresh: Vec::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -142,8 +145,14 @@ impl<'t> Usage<'t> {
         Some((memory.memory_type, memory.size))
     }
 
+    /// Returns the pools whose figures the last event has changed.
+    pub(crate) fn touched_pools(&self) -> &[u32] {
+        &self.touched
+    }
+
     /// Takes an event.
     pub fn apply(&mut self, event: &Event<'_>) {
+        self.touched.clear();
         match &event.call {
             Call::AllocateMemory { memory: Some(number), memory_type, size, .. } => {
                 self.hold(*number, *memory_type, *size);
@@ -151,11 +160,15 @@ impl<'t> Usage<'t> {
             Call::FreeMemory { memory } => self.give_back(*memory),
             Call::CreatePool { pool: Some(pool), .. } => {
                 self.pools.entry(*pool).or_default();
+                self.touched.push(*pool);
                 for memory in std::mem::take(&mut self.fresh) {
                     self.own(memory, Some(*pool));
                 }
             }
-            Call::DestroyPool { pool } => _ = self.pools.remove(pool),
+            Call::DestroyPool { pool } => {
+                self.pools.remove(pool);
+                self.touched.push(*pool);
+            }
             Call::Allocate { allocation, request, size, buffer_size, placed, .. } => {
                 let size = size.or(*buffer_size).unwrap_or(0);
                 self.allocate(*allocation, request.pool, size, *placed);
@@ -188,8 +201,11 @@ impl<'t> Usage<'t> {
                 change(of_heap);
             }
         }
-        if let Some(of_pool) = pool.and_then(|it| self.pools.get_mut(&it)) {
+        if let Some(pool) = pool
+            && let Some(of_pool) = self.pools.get_mut(&pool)
+        {
             change(of_pool);
+            self.touched.push(pool);
         }
     }
 
@@ -219,8 +235,11 @@ impl<'t> Usage<'t> {
         }
         memory.owner = Some(owner);
         let size = memory.size;
-        if let Some(pool) = owner.and_then(|it| self.pools.get_mut(&it)) {
-            pool.hold(size, true);
+        if let Some(pool) = owner
+            && let Some(of_pool) = self.pools.get_mut(&pool)
+        {
+            of_pool.hold(size, true);
+            self.touched.push(pool);
         }
         owner
     }

@@ -26,7 +26,8 @@ struct CachingAllocator {
 
 impl CachingAllocator {
     fn new() -> Self {
-        let description = Description { resolution: 1000, ..Description::new(Format::PyTorch, (1, 0)) };
+        let description =
+            Description { resolution: 1000, ..Description::new(Format::PyTorch, (1, 0)) };
         Self {
             trace: TraceBuilder::new(description),
             segments: Vec::new(),
@@ -47,7 +48,9 @@ impl CachingAllocator {
         let is_small = rounded <= MIB;
         let of_kind = self.segments.iter().enumerate().filter(|it| (it.1.0 == 2 * MIB) == is_small);
         let best = of_kind
-            .flat_map(|(index, (_, free))| free.iter().map(move |(offset, length)| (*length, index, *offset)))
+            .flat_map(|(index, (_, free))| {
+                free.iter().map(move |(offset, length)| (*length, index, *offset))
+            })
             .filter(|it| it.0 >= rounded)
             .min();
         let (length, index, offset) = best.unwrap_or_else(|| {
@@ -172,7 +175,7 @@ fn less_is_held_for_what_is_live_than_by_pytorch() {
         let trace = Arc::new(training(seed, 5, layers, width).0);
         let mut best = f64::MAX;
         let mut recorded = 0.0;
-        for mib in [2, 4, 8, 16, 32, 64] {
+        for mib in [1, 2, 4, 8, 16, 32, 64] {
             let settings = ReplaySettings { block_size: Some(mib * MIB), ..Default::default() };
             let report = replay(&trace, &settings).expect("sound").into_report();
             best = report.held_per_live().min(best);

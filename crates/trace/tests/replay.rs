@@ -433,3 +433,29 @@ fn pools_that_failed_and_what_is_in_them() {
     );
     assert_eq!((report.leftovers.pools, report.held), (1, 200 * MIB));
 }
+
+/// Large tables of the engine merge freed regions later; to look at them would merge them at once.
+#[test]
+fn samples_do_not_change_where_things_go() {
+    let device = profile_info("discrete-8gib").expect("a profile");
+    let source = random_program(&device, 11, 60_000, 6000);
+    let plain = recorded(source, &ReplaySettings { samples: 7, ..Default::default() });
+    for samples in [0, 3, 500] {
+        let settings = ReplaySettings { samples, ..Default::default() };
+        let played = play(&plain, &settings);
+        let placements = &played.report().placements;
+        assert!(placements.checked > 10_000);
+        assert_eq!((placements.differing, &placements.first), (0, &None), "{samples} samples");
+        let last = played.report().samples.last().copied().expect("that of the end");
+        let statistics = played.allocator(0).expect("it exists").statistics();
+        assert_eq!(last.held, statistics.block_bytes);
+        assert_eq!(
+            (last.live, last.allocations),
+            (statistics.allocation_bytes, statistics.allocation_count)
+        );
+        assert!(
+            (last.fragmentation - statistics.fragmentation()).abs() < 0.05,
+            "{last:?} {statistics:?}"
+        );
+    }
+}

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_first_free_track_is_taken() {
         let mut lanes = Lanes::default();
-        let mut take = |lanes: &mut Lanes, number| {
+        let take = |lanes: &mut Lanes, number| {
             lanes.take(number, |lane| Ok::<_, ()>(TrackId(100 + lane as u64))).map(|it| it.0)
         };
         assert_eq!(take(&mut lanes, 7), Ok(100));

@@ -188,9 +188,11 @@ impl<'t, O: Output> Timeline<'t, O> {
         for (index, pair) in &mut self.types {
             show(&mut self.output, time, pair, self.usage.types()[*index])?;
         }
-        for (number, pair) in &mut self.pools {
-            let held = self.usage.pools().get(number).copied().unwrap_or_default();
-            show(&mut self.output, time, pair, held)?;
+        for number in self.usage.touched_pools() {
+            if let Some(pair) = self.pools.get_mut(number) {
+                let held = self.usage.pools().get(number).copied().unwrap_or_default();
+                show(&mut self.output, time, pair, held)?;
+            }
         }
         Ok(())
     }

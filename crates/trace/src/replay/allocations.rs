@@ -166,10 +166,26 @@ impl Worker<'_> {
         };
         let made = self.timed(event.call.kind(), || instance.allocator.allocate(&asked.engine));
         self.after(index, event, instance);
-        self.made(index, event, instance, &parts, &asked, made);
+        let extra = self.made(index, event, instance, &parts, &asked, made);
+        self.free_extra(event, instance, extra);
     }
 
-    /// Notes the result of an allocation.
+    /// Frees what the recorded program did not have.
+    fn free_extra(
+        &mut self,
+        event: &Event<'_>,
+        instance: &Instance,
+        extra: Option<(Option<u32>, Allocation)>,
+    ) {
+        let Some((number, it)) = extra else { return };
+        drop(instance.allocator.free(it.id));
+        self.record_driver(event, instance);
+        if let Some(allocation) = number {
+            self.record(event, Call::Free { allocation });
+        }
+    }
+
+    /// Notes the result of an allocation. Returns what is to be freed again, with its number in a recording.
     fn made(
         &mut self,
         index: usize,
@@ -178,23 +194,12 @@ impl Worker<'_> {
         parts: &Parts<'_, '_>,
         asked: &Asked,
         made: Result<Allocation, Error>,
-    ) {
+    ) -> Option<(Option<u32>, Allocation)> {
         match (parts.number, made) {
             (Some(number), Ok(it)) => {
                 self.check(index, &it, parts.placed);
                 self.tally.resource(asked.request.resource.class(), asked.size);
-                if self.recording.is_some() {
-                    let call = Call::Allocate {
-                        allocation: number,
-                        request: asked.request,
-                        size: Some(it.size),
-                        buffer_size: parts.buffer_size,
-                        placed: self.placed(&it),
-                        name: parts.name,
-                        data: parts.data,
-                    };
-                    self.record(event, call);
-                }
+                self.record_made(event, number, parts, asked, &it);
                 self.add(index, event, instance, number, asked, it);
                 if parts.name.is_some() {
                     let _ = instance.allocator.set_name(it.id, parts.name);
@@ -210,9 +215,11 @@ impl Worker<'_> {
                     None => "the recording does not say why".into(),
                 };
                 self.tally.succeeded_now.add(index, asked.size, what);
-                // The program did not have it.
-                drop(instance.allocator.free(it.id));
-                self.record_driver(event, instance);
+                let number = self.recording.as_mut().map(|it| it.number_allocation());
+                if let Some(number) = number {
+                    self.record_made(event, number, parts, asked, &it);
+                }
+                return Some((number, it));
             }
             (None, Err(error)) => {
                 self.tally.failed_again += 1;
@@ -221,6 +228,29 @@ impl Worker<'_> {
                 }
                 self.record_failure(event, asked, parts.buffer_size, &error);
             }
+        }
+        None
+    }
+
+    fn record_made(
+        &mut self,
+        event: &Event<'_>,
+        number: u32,
+        parts: &Parts<'_, '_>,
+        asked: &Asked,
+        it: &Allocation,
+    ) {
+        if self.recording.is_some() {
+            let call = Call::Allocate {
+                allocation: number,
+                request: asked.request,
+                size: Some(it.size),
+                buffer_size: parts.buffer_size,
+                placed: self.placed(it),
+                name: parts.name,
+                data: parts.data,
+            };
+            self.record(event, call);
         }
     }
 
@@ -278,6 +308,7 @@ impl Worker<'_> {
             event: index as u32,
             size: asked.size,
             data_event: index as u32,
+            place: self.places.as_mut().map_or(0, |it| it.add(number)),
         };
         self.note_id(number, &live);
         self.world.gauges.allocate(asked.size);
@@ -290,6 +321,7 @@ impl Worker<'_> {
     /// Frees what was live; returns whether it was memory.
     fn release(&mut self, instance: &Instance, live: Live) -> bool {
         self.forget_id(&live);
+        self.forget_place(&live);
         let is_lost = match live.kind {
             LiveKind::Memory => false,
             // What was lost was counted then.
@@ -325,6 +357,7 @@ impl Worker<'_> {
             match self.world.allocations.take(allocation) {
                 Some(live) if matches!(live.kind, LiveKind::Memory) => {
                     self.forget_id(&live);
+                    self.forget_place(&live);
                     ids.push(live.allocation.id);
                     sizes = sizes.saturating_add(live.size);
                 }
@@ -387,13 +420,19 @@ impl Worker<'_> {
                 all
             }
         };
+        let mut extra = Vec::new();
         for ((index, event), (asked, made)) in
             (index + 1..).zip(events).zip(asked.iter().zip(made.drain(..)))
         {
             let Some(parts) = Parts::of(&event.call) else { continue };
             match made {
-                Ok(it) => self.made(index, event, instance, &parts, asked, Ok(it)),
-                Err(Some(error)) => self.made(index, event, instance, &parts, asked, Err(error)),
+                Ok(it) => {
+                    let of = self.made(index, event, instance, &parts, asked, Ok(it));
+                    extra.extend(of);
+                }
+                Err(Some(error)) => {
+                    self.made(index, event, instance, &parts, asked, Err(error));
+                }
                 Err(None) => {
                     if parts.number.is_some() {
                         let undone = || "another one of its group failed".into();
@@ -406,6 +445,7 @@ impl Worker<'_> {
                 }
             }
         }
+        extra.into_iter().for_each(|it| self.free_extra(event, instance, Some(it)));
         true
     }
 
@@ -454,6 +494,7 @@ impl Worker<'_> {
             event: index as u32,
             size,
             data_event: index as u32,
+            place: 0,
         };
         self.world.allocations.put(number, live);
     }

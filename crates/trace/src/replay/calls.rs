@@ -7,7 +7,7 @@ use vkmem_engine::{AllocationId, Error, HostRange};
 use super::driver::Answer;
 use super::objects::{Live, LiveKind, LivePool};
 use super::tally::{TOLD, reason};
-use super::worker::{NO_OBJECT, Worker};
+use super::worker::{NO_OBJECT, TOO_MANY_BLOCKS, Worker};
 use super::world::Instance;
 use crate::event::{Call, Event, GroupKind, Kind, Object};
 use crate::values::{Failure, Numbers};
@@ -304,6 +304,9 @@ impl Worker<'_> {
                 if let Some(mapping) = &self.world.mapping {
                     info.memory_type_index = mapping.memory_type(info.memory_type_index);
                 }
+                if !self.world.take_pool_blocks(info.min_block_count) {
+                    return self.tally.skip(TOO_MANY_BLOCKS);
+                }
                 let made = self.timed(Kind::CreatePool, || instance.allocator.create_pool(&info));
                 self.after(index, event, instance);
                 let has_next = *has_next;
@@ -320,8 +323,14 @@ impl Worker<'_> {
                             None => "a pool".into(),
                         };
                         self.tally.succeeded_now.add(index, 0, what);
+                        let number = self.recording.as_mut().map(|it| it.number_pool());
+                        let (pool, failure) = (number, None);
+                        self.record(event, Call::CreatePool { pool, info, has_next, failure });
                         let _ = instance.allocator.destroy_pool(id);
                         self.record_driver(event, instance);
+                        if let Some(pool) = number {
+                            self.record(event, Call::DestroyPool { pool });
+                        }
                     }
                     (Err(error), pool) => {
                         match pool {

@@ -138,6 +138,12 @@ impl Driver {
         self.state.lock().calls.clone()
     }
 
+    /// Returns the memory objects that are held, by their handles, with their sizes in bytes.
+    pub fn memories(&self) -> Vec<(u64, u64)> {
+        let state = self.state.lock();
+        state.live.iter().map(|(handle, (_, size))| (*handle, *size)).collect()
+    }
+
     fn count<T>(
         &self,
         function: usize,

@@ -25,6 +25,7 @@ mod gauges;
 mod losses;
 mod mapping;
 mod objects;
+mod places;
 mod recording;
 mod report;
 mod report_json;

@@ -74,6 +74,8 @@ pub(super) struct Live {
     pub size: u64,
     /// The event that set its custom data last.
     pub data_event: u32,
+    /// Its place in [`Places`](super::places::Places), where those are kept.
+    pub place: u32,
 }
 
 /// A live pool.

@@ -6,7 +6,8 @@ use vkmem_engine::{Allocation, DeviceError, MemoryHandle};
 
 use super::driver::DriverEvent;
 use crate::description::Description;
-use crate::event::{Call, Event};
+use crate::event::{Call, Event, Kind, NONE};
+use crate::numbering::makes_allocation;
 use crate::trace::{TooLarge, Trace, TraceBuilder};
 use crate::values::Placed;
 
@@ -16,15 +17,30 @@ pub(super) struct Recording {
     memories: HashMap<u64, u32>,
     next_memory: u32,
     next_pool: u32,
+    next_allocation: u32,
+    next_virtual: u32,
     too_large: bool,
 }
 
 impl Recording {
-    /// Begins. Pools of the replay's own are numbered from `next_pool` on.
-    pub fn new(trace: &Trace, description: Description, next_pool: u32) -> Self {
+    /// Begins. What the recorded program did not have is numbered from the largest numbers of the trace on.
+    pub fn new(trace: &Trace, description: Description) -> Self {
+        let next = |is_made: fn(Kind) -> bool| {
+            let all = trace.columns().kinds().iter().zip(trace.columns().objects());
+            let made = all.filter(|(kind, number)| is_made(**kind) && **number != NONE);
+            made.map(|(_, number)| number + 1).max().unwrap_or(0)
+        };
         let mut builder = TraceBuilder::new(description);
         *builder.dictionary_mut() = trace.dictionary().clone();
-        Self { builder, memories: HashMap::new(), next_memory: 0, next_pool, too_large: false }
+        Self {
+            builder,
+            memories: HashMap::new(),
+            next_memory: 0,
+            next_pool: next(|kind| kind == Kind::CreatePool),
+            next_allocation: next(makes_allocation),
+            next_virtual: next(|kind| kind == Kind::VirtualAllocate),
+            too_large: false,
+        }
     }
 
     /// Appends a call with time, thread and place in the program of an event.
@@ -67,8 +83,20 @@ impl Recording {
 
     /// Returns the number of a new pool of the replay's own.
     pub fn number_pool(&mut self) -> u32 {
-        self.next_pool += 1;
-        self.next_pool - 1
+        self.next_pool = self.next_pool.wrapping_add(1);
+        self.next_pool.wrapping_sub(1)
+    }
+
+    /// Returns the number of a new allocation of the replay's own.
+    pub fn number_allocation(&mut self) -> u32 {
+        self.next_allocation = self.next_allocation.wrapping_add(1);
+        self.next_allocation.wrapping_sub(1)
+    }
+
+    /// Returns the number of a new virtual allocation of the replay's own.
+    pub fn number_virtual(&mut self) -> u32 {
+        self.next_virtual = self.next_virtual.wrapping_add(1);
+        self.next_virtual.wrapping_sub(1)
     }
 
     /// Returns where an allocation is.

@@ -26,6 +26,9 @@ use crate::event::{Call, Kind};
 use crate::trace::Trace;
 use crate::usage::Usage;
 
+/// The most bytes of all heaps of a device: an exbibyte.
+const LARGEST_DEVICE: u64 = 1 << 60;
+
 /// Settings with which no trace can be replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayError(String);
@@ -104,15 +107,13 @@ pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed,
     };
     for info in given.into_iter().chain(&trace.description().device) {
         check_info(info).map_err(|error| ReplayError(error.to_string()))?;
+        let sizes = info.heaps.iter().map(|heap| heap.size);
+        if sizes.fold(0_u64, u64::saturating_add) > LARGEST_DEVICE {
+            return Err(ReplayError("the heaps of the device are larger than any memory".into()));
+        }
     }
     let world = World::new(trace.clone(), settings.clone());
-    let recording = settings.records.then(|| {
-        let pools = trace.columns().kinds().iter().zip(trace.columns().objects());
-        let numbers =
-            pools.filter(|(kind, number)| **kind == Kind::CreatePool && **number != u32::MAX);
-        let next_pool = numbers.map(|(_, number)| number + 1).max().unwrap_or(0);
-        Recording::new(trace, description(&world), next_pool)
-    });
+    let recording = settings.records.then(|| Recording::new(trace, description(&world)));
     let end = settings.until.unwrap_or(usize::MAX).min(trace.len());
     let mut samples = Samples::new(settings.samples, end);
     let mut worker = Worker::new(&world, recording);
@@ -127,7 +128,7 @@ pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed,
     open.into_iter().for_each(|number| worker.leftovers(number));
     world.spaces.each(|_| worker.tally.leftovers.spaces += 1);
     world.virtuals.each(|_| worker.tally.leftovers.virtual_allocations += 1);
-    samples.taken.push(Sample::take(&world, played));
+    samples.taken.push(Sample::take(&world, worker.places.as_ref(), played));
     let recorded_trace = worker.recording.take().and_then(Recording::finish);
     let tally = worker.tally;
     let mut report = ReplayReport {

@@ -254,11 +254,18 @@ impl Worker<'_> {
         count: u32,
     ) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
-        let proposed = self.ids_of(self.movable(index, event, number).into_iter());
         let start = std::time::Instant::now();
         let is_exact = self.world.is_exact;
         let moves_all = !is_exact || self.moves_all();
-        let may_move = |id| moves_all || proposed.contains(&id);
+        // The trace does not say of allocations that no pass moves whether the program would have let them.
+        let (world, allocator) = (self.world, event.allocator);
+        let may_move = |id| {
+            let known = || {
+                let numbers = world.numbers.as_ref()?.lock();
+                numbers.get(&(allocator, id)).copied()
+            };
+            moves_all || known().is_some_and(|it| world.is_proposed(number, it))
+        };
         let mut found = Vec::new();
         while let Some(part) = run.parts.get_mut(run.part) {
             found = instance.allocator.next_pass(part, &may_move);
@@ -287,37 +294,6 @@ impl Worker<'_> {
     /// Returns whether the program let all allocations move.
     fn moves_all(&self) -> bool {
         self.world.trace.description().setting(MOVABLE) == Some(ALL)
-    }
-
-    /// Returns the allocations that the recorded run moves from an event on. The trace does not say of others whether the
-    /// program would have let them move. A block whose allocations move in several passes has to look the same in all of them.
-    fn movable(&self, index: usize, event: &Event<'_>, number: u32) -> Vec<u32> {
-        let columns = self.world.trace.columns();
-        let mut found = Vec::new();
-        for at in index + 1..self.world.trace.len() {
-            if columns.allocators()[at] != event.allocator {
-                continue;
-            }
-            match columns.kinds()[at] {
-                Kind::ProposeMove => {
-                    if let Call::ProposeMove { run, allocation, .. } =
-                        self.world.trace.event(at).call
-                        && run == number
-                    {
-                        found.push(allocation);
-                    }
-                }
-                Kind::EndDefragmentation => {
-                    if let Call::EndDefragmentation { run, .. } = self.world.trace.event(at).call
-                        && run == number
-                    {
-                        break;
-                    }
-                }
-                _ => {}
-            }
-        }
-        found
     }
 
     fn find_move(&self, run: u32, allocation: u32) -> Option<Move> {

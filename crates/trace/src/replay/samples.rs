@@ -2,6 +2,8 @@
 
 use vkmem_engine::Statistics;
 
+use super::places::Places;
+use super::worker::Worker;
 use super::world::World;
 
 /// Figures of all allocators at one moment.
@@ -27,9 +29,15 @@ pub struct Sample {
 
 impl Sample {
     /// Takes a sample before an event. O(regions).
-    pub(super) fn take(world: &World, event: usize) -> Self {
-        let mut sum = Statistics::default();
-        world.instances().for_each(|(_, it)| sum.add(&it.allocator.statistics()));
+    pub(super) fn take(world: &World, places: Option<&Places>, event: usize) -> Self {
+        let sum = match places {
+            Some(places) => places.statistics(world),
+            None => {
+                let mut sum = Statistics::default();
+                world.instances().for_each(|(_, it)| sum.add(&it.allocator.statistics()));
+                sum
+            }
+        };
         Self {
             event,
             time: world.trace.columns().times().get(event).copied().unwrap_or(0),
@@ -60,15 +68,15 @@ impl Samples {
 
     /// Takes a sample if it is time for one.
     #[inline]
-    pub fn before(&mut self, world: &World, event: usize) {
+    pub fn before(&mut self, worker: &Worker<'_>, event: usize) {
         if event >= self.next {
-            self.take(world, event);
+            self.take(worker, event);
         }
     }
 
     #[cold]
-    fn take(&mut self, world: &World, event: usize) {
-        self.taken.push(Sample::take(world, event));
+    fn take(&mut self, worker: &Worker<'_>, event: usize) {
+        self.taken.push(Sample::take(worker.world, worker.places.as_ref(), event));
         self.next = event.saturating_add(self.step);
     }
 }

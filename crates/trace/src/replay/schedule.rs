@@ -38,7 +38,7 @@ pub(super) fn play_in_order(
         if !is_due(world, index) {
             return index;
         }
-        samples.before(world, index);
+        samples.before(worker, index);
         index += worker.play(index);
     }
     index
@@ -190,7 +190,7 @@ pub(super) fn play_on_threads(
                 stop.store(true, Relaxed);
                 break;
             }
-            samples.before(world, index);
+            samples.before(worker, index);
             worker.play(index);
             let following = plan.alone.get(at + 1).map_or(end, |it| it.0 as usize);
             limit.store(following, Release);

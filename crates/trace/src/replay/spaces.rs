@@ -99,10 +99,32 @@ impl Worker<'_> {
             }
             (None, Ok(Some((block, it)))) => {
                 self.tally.succeeded_now.add(index, 0, || "a virtual allocation".into());
-                let _ = self.world.spaces.with(space, |space| match space {
-                    Space::Block(one) => one.free(it.key),
-                    Space::Set(set) => set.free(block, it.key).map(drop),
+                let is_set = self.world.spaces.with(space, |space| match space {
+                    Space::Block(one) => {
+                        let _ = one.free(it.key);
+                        false
+                    }
+                    Space::Set(set) => {
+                        let _ = set.free(block, it.key);
+                        true
+                    }
                 });
+                let number = self.recording.as_mut().map(|it| it.number_virtual());
+                if let (Some(allocation), Some(is_set)) = (number, is_set) {
+                    let (block, offset) = (is_set.then_some(block), it.offset);
+                    let call = Call::VirtualAllocate {
+                        space,
+                        allocation,
+                        size,
+                        alignment,
+                        upper,
+                        strategy,
+                        block,
+                        offset,
+                    };
+                    self.record(event, call);
+                    self.record(event, Call::VirtualFree { space, allocation });
+                }
             }
             (then, made) => {
                 let message = made.as_ref().err().map(reason);
@@ -249,10 +271,12 @@ impl Worker<'_> {
                     Space::Set(set) => set.add(size),
                     Space::Block(_) => Err(Error::InvalidArgument("this is no set".into())),
                 });
-                if self.world.is_exact && matches!(made, Some(Ok(now)) if now != block) {
-                    let now = format!("{made:?}");
-                    self.tally.placements.differ(index, format!("block {block}"), now);
+                let Some(Ok(now)) = made else { return };
+                if self.world.is_exact && now != block {
+                    let recorded = format!("block {block}");
+                    self.tally.placements.differ(index, recorded, format!("block {now}"));
                 }
+                return self.record(event, Call::AddBlock { space, block: now, size });
             }
             Call::RemoveBlock { space, block } => {
                 let _ = self.in_space(kind, space, |it| match it {
@@ -270,14 +294,21 @@ impl Worker<'_> {
             }
             // It was done with the defragmentation; where the allocation is now can be compared.
             Call::VirtualMove { space, allocation, offset } => {
-                self.check_virtual(index, space, allocation, offset)
+                return self.check_virtual(index, event, space, allocation, offset);
             }
             _ => {}
         }
         self.record(event, event.call.clone());
     }
 
-    fn check_virtual(&mut self, index: usize, space: u32, allocation: u32, offset: u64) {
+    fn check_virtual(
+        &mut self,
+        index: usize,
+        event: &Event<'_>,
+        space: u32,
+        allocation: u32,
+        offset: u64,
+    ) {
         let Some(live) = self.world.virtuals.with(allocation, |it| *it) else {
             return self.tally.skip(NO_OBJECT);
         };
@@ -285,12 +316,16 @@ impl Worker<'_> {
             Space::Block(block) => block.info(live.key).ok().map(|it| it.offset),
             Space::Set(_) => None,
         });
+        let now = now.flatten();
         if self.world.is_exact {
             self.tally.placements.checked += 1;
-            if now.flatten() != Some(offset) {
-                let now = format!("{:?}", now.flatten());
+            if now != Some(offset) {
+                let now = format!("offset {now:?}");
                 self.tally.placements.differ(index, format!("offset {offset}"), now);
             }
+        }
+        if let Some(offset) = now {
+            self.record(event, Call::VirtualMove { space, allocation, offset });
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use vkmem_engine::{Allocation, Error};
 
-use super::objects::Live;
+use super::objects::{Live, LiveKind};
+use super::places::Places;
 use super::recording::Recording;
 use super::tally::Tally;
 use super::world::{Instance, World};
@@ -17,6 +18,7 @@ use crate::values::Placed;
 pub(super) const NO_ALLOCATOR: &str = "its allocator is not there";
 pub(super) const NO_OBJECT: &str = "what it refers to is not there";
 pub(super) const NO_SIZE: &str = "the trace does not say its size";
+pub(super) const TOO_MANY_BLOCKS: &str = "its pool has too many blocks";
 pub(super) const NOT_POSSIBLE: &str = "this library cannot do that";
 
 /// A thread of a replay.
@@ -30,6 +32,8 @@ pub(super) struct Worker<'w> {
     open_losses: HashMap<u32, (bool, usize)>,
     /// Numbers of route pools in the recording of the replay.
     pub routes: HashMap<(u16, u32), u32>,
+    /// The live allocations, where samples must not look into the allocators.
+    pub places: Option<Places>,
 }
 
 /// Returns how many of the events after a group event belong to it: those of its thread and kind.
@@ -59,6 +63,7 @@ pub(super) fn members(trace: &Trace, group: usize, kind: GroupKind, count: u32) 
 
 impl<'w> Worker<'w> {
     pub fn new(world: &'w World, recording: Option<Recording>) -> Self {
+        let keeps_places = world.is_exact || recording.is_some();
         Self {
             world,
             tally: Tally::default(),
@@ -66,6 +71,7 @@ impl<'w> Worker<'w> {
             memories: Default::default(),
             open_losses: HashMap::new(),
             routes: HashMap::new(),
+            places: keeps_places.then(Places::default),
         }
     }
 
@@ -95,11 +101,12 @@ impl<'w> Worker<'w> {
             }
             GroupKind::VirtualAllocate => self.virtual_allocate_many(index, event, &events),
             GroupKind::VirtualFree => self.virtual_free_many(index, event, &events),
-            // The moves are a result.
+            // The moves are a result, to be compared.
             GroupKind::VirtualMove => {
-                self.record(event, event.call.clone());
-                events.iter().for_each(|it| self.record(it, it.call.clone()));
-                true
+                if self.world.is_exact {
+                    self.record(event, event.call.clone());
+                }
+                false
             }
         };
         if !done {
@@ -284,6 +291,16 @@ impl<'w> Worker<'w> {
     pub fn note_id(&self, number: u32, live: &Live) {
         if let Some(numbers) = &self.world.numbers {
             numbers.lock().insert((live.allocator, live.allocation.id), number);
+        }
+    }
+
+    /// Forgets that an allocation is live.
+    pub fn forget_place(&mut self, live: &Live) {
+        let is_memory = matches!(live.kind, LiveKind::Memory | LiveKind::Evictable(_));
+        if let (true, Some(places)) = (is_memory, &mut self.places)
+            && let Some(moved) = places.remove(live.place)
+        {
+            self.world.allocations.with(moved, |it| it.place = live.place);
         }
     }
 

@@ -1,7 +1,7 @@
 //! [`World`]: allocators and objects of a replay.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use vkmem_engine::lock::{Mutex, rank};
@@ -23,6 +23,8 @@ use crate::trace::Trace;
 
 /// The most allocators of a trace that are played: a file cannot ask for more.
 const ALLOCATORS: usize = 64;
+/// The most blocks that pools of a trace allocate when they are created.
+const POOL_BLOCKS: u32 = 1 << 20;
 
 /// An allocator of a replay with its device.
 pub(super) struct Instance {
@@ -53,7 +55,11 @@ pub(super) struct World {
     pub spaces: Table<Space>,
     pub virtuals: Table<LiveVirtual>,
     pub runs: Table<Run>,
+    /// The allocations that each run of the trace moves.
+    proposals: OnceLock<HashSet<(u32, u32)>>,
     /// Numbers of allocations by their ids, where those may change or be lost.
+    /// Blocks that pools may still allocate when they are created: a file cannot ask for more.
+    pool_blocks: AtomicU32,
     pub numbers: Option<Mutex<HashMap<(u16, AllocationId), u32>, rank::ReplayObject>>,
 }
 
@@ -108,6 +114,8 @@ impl World {
                 Call::BeginDefragmentation { run, .. } => Some(*run),
                 _ => None,
             })),
+            pool_blocks: AtomicU32::new(POOL_BLOCKS),
+            proposals: OnceLock::new(),
             numbers: tracks.then(|| Mutex::new(HashMap::new())),
             trace: of_trace.clone(),
             settings,
@@ -210,6 +218,26 @@ impl World {
             created(&info);
             Some(made)
         })
+    }
+
+    /// Returns whether a pool may allocate so many blocks when it is created.
+    pub fn take_pool_blocks(&self, count: u32) -> bool {
+        let taken = |left: u32| left.checked_sub(count);
+        self.pool_blocks.fetch_update(Relaxed, Relaxed, taken).is_ok()
+    }
+
+    /// Returns whether a run of the trace moves an allocation. O(events) once.
+    pub fn is_proposed(&self, run: u32, allocation: u32) -> bool {
+        let all = self.proposals.get_or_init(|| {
+            let kinds = self.trace.columns().kinds().iter().enumerate();
+            let proposed = kinds.filter(|(_, kind)| **kind == Kind::ProposeMove);
+            let pair = |(index, _)| match self.trace.event(index).call {
+                Call::ProposeMove { run, allocation, .. } => Some((run, allocation)),
+                _ => None,
+            };
+            proposed.filter_map(pair).collect()
+        });
+        all.contains(&(run, allocation))
     }
 
     /// Lets an allocator take evictable allocations away, and notes which.
