@@ -1,6 +1,6 @@
 //! How long a trace of a million calls takes to replay with ten settings, and to become a timeline.
 //!
-//! `cargo run --release -p vkmem-trace --example replay_times [CALLS]`
+//! `cargo run --release -p vkmem-trace --example replay_times [CALLS] [TIMELINE]`
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -102,6 +102,9 @@ fn main() {
     let bytes = write_perfetto(&ours, TimelineOptions::default(), Vec::new()).expect("memory");
     let time = start.elapsed().as_secs_f64();
     println!("Perfetto: {:.1} MB, {time:.2} s", bytes.len() as f64 / 1e6);
+    if let Some(path) = std::env::args().nth(2) {
+        std::fs::write(path, &bytes).expect("it can be written");
+    }
     let start = Instant::now();
     let bytes = write_chrome_json(&ours, TimelineOptions::default(), Vec::new()).expect("memory");
     let time = start.elapsed().as_secs_f64();

@@ -171,7 +171,7 @@ impl Worker<'_> {
 
     /// Records the moves of a pass that is not the recorded one.
     fn record_moves(&mut self, event: &Event<'_>, run: u32, moves: &[Move]) {
-        if self.recording.is_none() || moves.is_empty() {
+        if self.recording.is_none() {
             return;
         }
         self.record(event, Call::BeginPass { run, moves: moves.len() as u32 });
@@ -187,7 +187,7 @@ impl Worker<'_> {
 
     /// Records how the moves of a pass ended that is not the recorded one.
     fn record_ends(&mut self, event: &Event<'_>, run: u32, ends: &[(u32, &MoveEnd)]) {
-        if self.recording.is_none() || ends.is_empty() {
+        if self.recording.is_none() {
             return;
         }
         for &(allocation, ended) in ends {
@@ -269,7 +269,7 @@ impl Worker<'_> {
         let mut found = Vec::new();
         while let Some(part) = run.parts.get_mut(run.part) {
             found = instance.allocator.next_pass(part, &may_move);
-            if !found.is_empty() {
+            if !found.is_empty() || !part.is_done() {
                 break;
             }
             run.part += 1;
@@ -356,7 +356,9 @@ impl Worker<'_> {
     fn end_pass(&mut self, event: &Event<'_>, instance: &Instance, number: u32) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
         let left = std::mem::take(&mut run.moves);
-        if let Some(part) = run.parts.get_mut(run.part) {
+        if self.world.is_exact
+            && let Some(part) = run.parts.get_mut(run.part)
+        {
             self.finish(event, instance, part, &left, MoveOutcome::Ignore, Some(number));
         }
         self.world.runs.put(number, run);
