@@ -266,7 +266,8 @@ def test_every_rank_is_in_use() -> None:
     listed = re.findall(r"^    (\w+),$", lock.split("\nranks! {")[1].split("\n}")[0], re.M)
     assert len(listed) > 30
     assert len(listed) == len(set(listed))
-    others = [code for crate in ("engine", "vulkan", "python") for file, code in code_of(crate)]
+    crates = ("engine", "vulkan", "trace", "python")
+    others = [code for crate in crates for file, code in code_of(crate)]
     used = {it for code in others for it in re.findall(r"\brank::(\w+)", code)}
     assert set(listed) == used
 

@@ -249,7 +249,7 @@ impl<'t, O: Output> Timeline<'t, O> {
                 }
                 if self.options.allocations.is_some_and(|least| size >= least) {
                     let name = match name {
-                        Some(name) => format!("{name}"),
+                        Some(name) => (*name).to_string(),
                         None => format!("allocation {allocation}"),
                     };
                     let values = [

@@ -5,7 +5,7 @@
 //!     World           allocators, devices, objects by their recorded numbers    `world.rs`
 //!       Driver        answers as recorded, counts                               `driver.rs`
 //!     schedule        in order, or on as many threads as recorded               `schedule.rs`
-//!       Worker        plays calls: `allocations.rs`, `calls.rs`, `spaces.rs`, `runs.rs`
+//!       Worker        plays calls: `allocations.rs`, `others.rs`, `calls.rs`, `spaces.rs`, `runs.rs`
 //!         Tally       what it counts                                            `tally.rs`
 //!         Recording   the replay as a trace                                     `recording.rs`
 //!     ReplayReport    the result                                                `report.rs`
@@ -25,6 +25,7 @@ mod gauges;
 mod losses;
 mod mapping;
 mod objects;
+mod others;
 mod places;
 mod recording;
 mod report;

@@ -29,17 +29,13 @@ impl Worker<'_> {
         match &event.call {
             Call::BeginDefragmentation { .. } => self.begin_run(event, instance),
             Call::BeginPass { run, moves } => self.begin_pass(index, event, instance, *run, *moves),
-            Call::ProposeMove { run, allocation, placed, .. } => {
-                if self.world.is_exact {
-                    self.check_proposed(index, *run, *allocation, placed);
-                }
+            Call::ProposeMove { run, allocation, placed, .. } if self.world.is_exact => {
+                self.check_proposed(index, *run, *allocation, placed);
             }
-            Call::EndMove { run: Some(run), allocation, result, placed } => {
-                if self.world.is_exact {
-                    let ended = self.end_move(event, instance, *run, *allocation, *result);
-                    if let Some(it) = ended {
-                        self.check(index, &it, placed.as_ref());
-                    }
+            Call::EndMove { run: Some(run), allocation, result, placed } if self.world.is_exact => {
+                let ended = self.end_move(event, instance, *run, *allocation, *result);
+                if let Some(it) = ended {
+                    self.check(index, &it, placed.as_ref());
                 }
             }
             // Room for a request was made by moves: the program did that itself.

@@ -20,8 +20,11 @@ impl Space {
     }
 }
 
-/// Returns the request of an event, and what came of it.
-fn parts(call: &Call<'_>) -> Option<(u32, VirtualRequest, Option<(u32, Option<u32>, u64)>)> {
+/// What came of a recorded request: the number of the allocation, its block if it is in a set, its offset.
+type Then = (u32, Option<u32>, u64);
+
+/// Returns the space and the request of an event, and what came of it; `None` if it failed.
+fn parts(call: &Call<'_>) -> Option<(u32, VirtualRequest, Option<Then>)> {
     Some(match *call {
         Call::VirtualAllocate {
             space,
@@ -253,7 +256,10 @@ impl Worker<'_> {
             }
             Call::ClearSpace { space } => {
                 let cleared = self.in_space(kind, space, |it| match it {
-                    Space::Block(block) => Ok(block.clear()),
+                    Space::Block(block) => {
+                        block.clear();
+                        Ok(())
+                    }
                     Space::Set(_) => Err(Error::InvalidArgument("a set is not cleared".into())),
                 });
                 if cleared.is_none() {

@@ -26,6 +26,9 @@ const ALLOCATORS: usize = 64;
 /// The most blocks that pools of a trace allocate when they are created.
 const POOL_BLOCKS: u32 = 1 << 20;
 
+/// Numbers of allocations by their allocators and ids.
+type Numbers = Mutex<HashMap<(u16, AllocationId), u32>, rank::ReplayObject>;
+
 /// An allocator of a replay with its device.
 pub(super) struct Instance {
     pub allocator: Allocator,
@@ -57,10 +60,10 @@ pub(super) struct World {
     pub runs: Table<Run>,
     /// The allocations that each run of the trace moves.
     proposals: OnceLock<HashSet<(u32, u32)>>,
-    /// Numbers of allocations by their ids, where those may change or be lost.
     /// Blocks that pools may still allocate when they are created: a file cannot ask for more.
     pool_blocks: AtomicU32,
-    pub numbers: Option<Mutex<HashMap<(u16, AllocationId), u32>, rank::ReplayObject>>,
+    /// Numbers of allocations by their ids, where those may change or be lost.
+    pub numbers: Option<Numbers>,
 }
 
 fn has(trace: &Trace, kind: Kind) -> bool {

@@ -130,12 +130,12 @@ impl Program {
 
     fn create_pools(&mut self) {
         let types = self.device.types.iter().enumerate();
-        let usable = types.filter(|(_, it)| {
+        let mut usable = types.filter(|(_, it)| {
             !it.flags.intersects(
                 MemoryPropertyFlags::DEVICE_COHERENT_AMD | MemoryPropertyFlags::LAZILY_ALLOCATED,
             ) && self.device.heaps[it.heap_index as usize].size >= 1 << 28
         });
-        let memory_type_index = usable.last().map_or(0, |it| it.0 as u32);
+        let memory_type_index = usable.next_back().map_or(0, |it| it.0 as u32);
         for algorithm in Algorithm::ALL {
             let info = PoolCreateInfo {
                 memory_type_index,
