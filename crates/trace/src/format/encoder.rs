@@ -5,7 +5,7 @@ use super::compact::put_compact;
 use super::head::put_description;
 use super::records::{FIRST_WITH_LENGTH, Last, NAMED_ALLOCATE, REQUEST, SITE, TEXT};
 use super::version::{MAGIC, VERSION};
-use crate::bytes::{put, put_bytes};
+use crate::bytes::{Short, put, put_bytes};
 use crate::description::Description;
 use crate::dictionary::Dictionary;
 use crate::event::{Event, PAYLOAD, Row};
@@ -36,6 +36,8 @@ pub struct Encoder {
     dictionary: Dictionary,
     written: Written,
     payload: Vec<u8>,
+    /// What of an event has a fixed number of numbers.
+    short: Short,
     events: u64,
 }
 
@@ -56,6 +58,7 @@ impl Encoder {
             dictionary: Dictionary::default(),
             written: Written::default(),
             payload: Vec::new(),
+            short: Short::new(),
             events: 0,
         }
     }
@@ -125,17 +128,17 @@ impl Encoder {
             self.define(&row);
         }
         let kind = row.kind as u8;
-        if kind >= FIRST_WITH_LENGTH {
-            self.last.put_head(&mut self.out, kind, &row);
+        let has_payload = row.flags & PAYLOAD != 0;
+        let is_named = has_payload && kind < FIRST_WITH_LENGTH;
+        let record = if is_named { NAMED_ALLOCATE } else { kind };
+        self.short.clear();
+        self.last.put_head(&mut self.short, record, &row);
+        if kind < FIRST_WITH_LENGTH {
+            put_compact(&mut self.short, &mut self.last, &row, self.dictionary.requests());
+        }
+        self.out.extend_from_slice(self.short.as_slice());
+        if has_payload {
             put_bytes(&mut self.out, &self.payload);
-        } else {
-            let named = row.flags & PAYLOAD != 0;
-            let record = if named { NAMED_ALLOCATE } else { kind };
-            self.last.put_head(&mut self.out, record, &row);
-            put_compact(&mut self.out, &mut self.last, &row, self.dictionary.requests());
-            if named {
-                put_bytes(&mut self.out, &self.payload);
-            }
         }
         self.events += 1;
         if self.pending() >= Self::BLOCK {
