@@ -95,7 +95,7 @@ fn main() {
         encoder.take(&mut bytes);
         // Again and again events that fit in a cache, as those of a running program do.
         let (mut encoder, mut sink) = (Encoder::new(), Vec::new());
-        let part = &program[program.len() - program.len().min(2048)..];
+        let part = &program[program.len() - program.len().min(512)..];
         let rounds = 4_000_000 / part.len();
         let mut times = Vec::new();
         for _ in 0..rounds {

@@ -24,43 +24,46 @@ impl Bytes for Vec<u8> {
     }
 }
 
-/// The most bytes of [`Short`].
-const SHORT: usize = 256;
+/// The room that [`Short`] writes to. An event has at most 14 numbers of 10 bytes; a number is written as eight bytes, of
+/// which the next one takes back what is too much.
+pub(crate) const SHORT: usize = 160;
 
-/// The bytes of one event, which are few: without the checks that growing takes.
-#[derive(Clone, Debug)]
-pub(crate) struct Short {
-    /// Eight more, because a number is written as eight bytes.
-    bytes: [u8; SHORT + 8],
-    length: u8,
+/// The bytes of one event, which are few, at the end of a vector: without the checks that growing takes.
+#[derive(Debug)]
+pub(crate) struct Short<'o> {
+    bytes: &'o mut [u8; SHORT],
+    length: usize,
 }
 
-impl Short {
-    pub fn new() -> Self {
-        Self { bytes: [0; SHORT + 8], length: 0 }
-    }
-
-    pub fn clear(&mut self) {
-        self.length = 0;
-    }
-
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length.into()]
+impl Short<'_> {
+    /// Calls `fill`, and appends what it writes.
+    #[inline]
+    pub fn append<R>(out: &mut Vec<u8>, fill: impl FnOnce(&mut Short<'_>) -> R) -> R {
+        let before = out.len();
+        out.resize(before + SHORT, 0);
+        let bytes = out.last_chunk_mut().expect("it is as long as that");
+        let mut short = Short { bytes, length: 0 };
+        let result = fill(&mut short);
+        let length = short.length;
+        out.truncate(before + length);
+        result
     }
 }
 
-impl Bytes for Short {
+impl Bytes for Short<'_> {
     #[inline]
     fn push(&mut self, byte: u8) {
-        debug_assert!(self.length < u8::MAX, "an event has at most 14 numbers of 10 bytes");
-        self.bytes[usize::from(self.length)] = byte;
-        self.length = self.length.wrapping_add(1);
+        self.bytes[self.length] = byte;
+        self.length += 1;
     }
 
-    /// The lengths of numbers are hard to predict, so there is a branch for very large ones only: the bits are spread to
-    /// sevens in three steps.
+    /// Whether a number has one byte is easy to predict, as most fields are small or large all the time. The lengths of
+    /// others are not: their bits are spread to sevens in three steps, without a branch.
     #[inline]
     fn number(&mut self, value: u64) {
+        if value < 0x80 {
+            return self.push(value as u8);
+        }
         if value >> 56 != 0 {
             return self.large_number(value);
         }
@@ -70,13 +73,12 @@ impl Bytes for Short {
         bits = bits << 2 & 0x3FFF_0000_3FFF_0000 | bits & 0x0000_3FFF_0000_3FFF;
         bits = bits << 1 & 0x7F00_7F00_7F00_7F00 | bits & 0x007F_007F_007F_007F;
         let continued = 0x8080_8080_8080_8080 & ((1 << (8 * (groups - 1))) - 1);
-        let at = usize::from(self.length);
-        self.bytes[at..at + 8].copy_from_slice(&(bits | continued).to_le_bytes());
-        self.length = self.length.wrapping_add(groups as u8);
+        self.bytes[self.length..self.length + 8].copy_from_slice(&(bits | continued).to_le_bytes());
+        self.length += groups as usize;
     }
 }
 
-impl Short {
+impl Short<'_> {
     #[cold]
     fn large_number(&mut self, mut value: u64) {
         while value >= 0x80 {
@@ -292,9 +294,9 @@ mod tests {
             let mut input = Input::new(&out, 0);
             assert_eq!(input.number(), Ok(value));
             assert!(input.is_empty());
-            let mut short = Short::new();
-            put(&mut short, value);
-            assert_eq!(short.as_slice(), out);
+            let mut short = vec![7];
+            Short::append(&mut short, |short| put(short, value));
+            assert_eq!(short[1..], out);
             assert_eq!(add_difference(5, difference(value, 5)), value);
             assert_eq!(unzigzag(value), unzigzag(zigzag(unzigzag(value))));
         }

@@ -36,8 +36,6 @@ pub struct Encoder {
     dictionary: Dictionary,
     written: Written,
     payload: Vec<u8>,
-    /// What of an event has a fixed number of numbers.
-    short: Short,
     events: u64,
 }
 
@@ -58,7 +56,6 @@ impl Encoder {
             dictionary: Dictionary::default(),
             written: Written::default(),
             payload: Vec::new(),
-            short: Short::new(),
             events: 0,
         }
     }
@@ -131,12 +128,13 @@ impl Encoder {
         let has_payload = row.flags & PAYLOAD != 0;
         let is_named = has_payload && kind < FIRST_WITH_LENGTH;
         let record = if is_named { NAMED_ALLOCATE } else { kind };
-        self.short.clear();
-        self.last.put_head(&mut self.short, record, &row);
-        if kind < FIRST_WITH_LENGTH {
-            put_compact(&mut self.short, &mut self.last, &row, self.dictionary.requests());
-        }
-        self.out.extend_from_slice(self.short.as_slice());
+        let (last, requests) = (&mut self.last, self.dictionary.requests());
+        Short::append(&mut self.out, |short| {
+            last.put_head(short, record, &row);
+            if kind < FIRST_WITH_LENGTH {
+                put_compact(short, last, &row, requests);
+            }
+        });
         if has_payload {
             put_bytes(&mut self.out, &self.payload);
         }

@@ -72,7 +72,7 @@ impl Last {
 
     /// Appends the first byte of an event and what of its head differs from the last one.
     #[inline]
-    pub fn put_head(&mut self, out: &mut Short, record: u8, row: &Row) {
+    pub fn put_head(&mut self, out: &mut Short<'_>, record: u8, row: &Row) {
         let mut parts = 0;
         for (differs, part) in [
             (row.thread != self.thread, THREAD),
@@ -93,7 +93,7 @@ impl Last {
         (self.time, self.sequence) = (row.time, row.sequence.wrapping_add(1));
     }
 
-    fn put_parts(&mut self, out: &mut Short, record: u8, row: &Row, parts: u8) {
+    fn put_parts(&mut self, out: &mut Short<'_>, record: u8, row: &Row, parts: u8) {
         out.push(record | HEAD_FOLLOWS);
         out.push(parts);
         if parts & THREAD != 0 {
