@@ -306,6 +306,30 @@ fn snapshots_of_all_protocols() {
     }
 }
 
+/// A ring has the same end as the whole trace, so what is told of its beginning is right.
+#[test]
+fn what_existed_before_a_ring_began_is_what_the_whole_trace_says() {
+    let (ring, whole) = (read(SNAPSHOTS[4]), read(SNAPSHOTS[6]));
+    assert_eq!(totals(&ring), totals(&whole));
+    let calls = |trace: &Trace| -> Vec<_> {
+        let told = trace.events().filter(|it| !it.is_state);
+        let figures = |it: Event<'_>| match it.call {
+            Call::Allocate { size, placed, .. } => (size, placed.map(|it| it.offset)),
+            Call::AllocateMemory { size, .. } => (Some(size), None),
+            _ => (None, None),
+        };
+        told.map(|it| (it.allocator, it.call.kind(), figures(it))).collect()
+    };
+    for device in 0..2 {
+        let of = |trace: &Trace| -> Vec<_> {
+            calls(trace).into_iter().filter(|it| it.0 == device).collect()
+        };
+        let (ring, whole) = (of(&ring), of(&whole));
+        assert!(ring.len() == 150 && whole.len() > 300);
+        assert_eq!(ring, whole[whole.len() - ring.len()..]);
+    }
+}
+
 #[test]
 fn pickles_that_name_classes_are_refused() {
     let attacks: [(&[u8], u64); 6] = [

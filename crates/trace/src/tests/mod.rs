@@ -1,4 +1,5 @@
 //! Tests of what no other crate sees.
 
+mod documentation;
 mod format;
 mod random;
