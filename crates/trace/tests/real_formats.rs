@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Trace {
 }
 
 fn count(trace: &Trace, kind: Kind) -> usize {
-    trace.columns().kinds().iter().filter(|it| **it == kind).count()
+    trace.columns().kinds().iter().filter(|it| **it == kind as u8).count()
 }
 
 /// Calls of a trace, without what numbers its events.
