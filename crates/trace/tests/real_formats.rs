@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Trace {
 }
 
 fn count(trace: &Trace, kind: Kind) -> usize {
-    trace.columns().kinds().iter().filter(|it| **it == kind).count()
+    trace.columns().kinds().iter().filter(|it| **it == kind as u8).count()
 }
 
 /// Calls of a trace, without what numbers its events.
@@ -303,6 +303,30 @@ fn snapshots_of_all_protocols() {
         assert!(trace.columns().times().is_sorted());
         let ours = read(&write_vkmem(&trace));
         assert_eq!(calls(&ours), calls(&trace));
+    }
+}
+
+/// A ring has the same end as the whole trace, so what is told of its beginning is right.
+#[test]
+fn what_existed_before_a_ring_began_is_what_the_whole_trace_says() {
+    let (ring, whole) = (read(SNAPSHOTS[4]), read(SNAPSHOTS[6]));
+    assert_eq!(totals(&ring), totals(&whole));
+    let calls = |trace: &Trace| -> Vec<_> {
+        let told = trace.events().filter(|it| !it.is_state);
+        let figures = |it: Event<'_>| match it.call {
+            Call::Allocate { size, placed, .. } => (size, placed.map(|it| it.offset)),
+            Call::AllocateMemory { size, .. } => (Some(size), None),
+            _ => (None, None),
+        };
+        told.map(|it| (it.allocator, it.call.kind(), figures(it))).collect()
+    };
+    for device in 0..2 {
+        let of = |trace: &Trace| -> Vec<_> {
+            calls(trace).into_iter().filter(|it| it.0 == device).collect()
+        };
+        let (ring, whole) = (of(&ring), of(&whole));
+        assert!(ring.len() == 150 && whole.len() > 300);
+        assert_eq!(ring, whole[whole.len() - ring.len()..]);
     }
 }
 

@@ -40,6 +40,14 @@ macro_rules! calls {
                 match self { $(Self::$kind => $text,)+ }
             }
 
+            /// Returns the fields with their types, in the order of files.
+            #[cfg(test)]
+            pub(crate) fn fields(self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    $(Self::$kind => &[$((stringify!($field), stringify!($type)),)*],)+
+                }
+            }
+
             /// Returns the kind of a number.
             #[inline]
             pub fn from_number(number: u8) -> Option<Self> {

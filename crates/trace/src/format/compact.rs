@@ -1,6 +1,6 @@
 //! The records of the most frequent events, without names of fields or a length.
 
-use crate::bytes::{Input, add_difference, difference, put};
+use crate::bytes::{Bytes, Input, Short, add_difference, difference, put};
 use crate::error::Damage;
 use crate::event::{DEDICATED, Kind, NO_TYPE, NONE, PLACED, Row};
 use crate::values::{Request, Resource};
@@ -9,7 +9,7 @@ use super::records::Last;
 
 /// Appends what follows the head of an event of a kind below 64.
 #[inline]
-pub(super) fn put_compact(out: &mut Vec<u8>, last: &mut Last, row: &Row, requests: &[Request]) {
+pub(super) fn put_compact(out: &mut Short<'_>, last: &mut Last, row: &Row, requests: &[Request]) {
     match row.kind {
         Kind::Allocate => {
             put(out, difference(u64::from(row.object), last.allocation));
@@ -112,7 +112,7 @@ fn object(input: &mut Input<'_>, number: impl FnOnce(u64) -> u64) -> Result<u32,
 /// Appends 0 if it is not known where the allocation is; else the memory type, whether it is dedicated, the memory
 /// object and the offset.
 #[inline]
-fn put_place(out: &mut Vec<u8>, last: &mut Last, row: &Row) {
+fn put_place(out: &mut Short<'_>, last: &mut Last, row: &Row) {
     if row.flags & PLACED == 0 {
         return out.push(0);
     }

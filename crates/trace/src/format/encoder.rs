@@ -5,7 +5,7 @@ use super::compact::put_compact;
 use super::head::put_description;
 use super::records::{FIRST_WITH_LENGTH, Last, NAMED_ALLOCATE, REQUEST, SITE, TEXT};
 use super::version::{MAGIC, VERSION};
-use crate::bytes::{put, put_bytes};
+use crate::bytes::{Short, put, put_bytes};
 use crate::description::Description;
 use crate::dictionary::Dictionary;
 use crate::event::{Event, PAYLOAD, Row};
@@ -125,17 +125,18 @@ impl Encoder {
             self.define(&row);
         }
         let kind = row.kind as u8;
-        if kind >= FIRST_WITH_LENGTH {
-            self.last.put_head(&mut self.out, kind, &row);
-            put_bytes(&mut self.out, &self.payload);
-        } else {
-            let named = row.flags & PAYLOAD != 0;
-            let record = if named { NAMED_ALLOCATE } else { kind };
-            self.last.put_head(&mut self.out, record, &row);
-            put_compact(&mut self.out, &mut self.last, &row, self.dictionary.requests());
-            if named {
-                put_bytes(&mut self.out, &self.payload);
+        let has_payload = row.flags & PAYLOAD != 0;
+        let is_named = has_payload && kind < FIRST_WITH_LENGTH;
+        let record = if is_named { NAMED_ALLOCATE } else { kind };
+        let (last, requests) = (&mut self.last, self.dictionary.requests());
+        Short::append(&mut self.out, |short| {
+            last.put_head(short, record, &row);
+            if kind < FIRST_WITH_LENGTH {
+                put_compact(short, last, &row, requests);
             }
+        });
+        if has_payload {
+            put_bytes(&mut self.out, &self.payload);
         }
         self.events += 1;
         if self.pending() >= Self::BLOCK {

@@ -1,6 +1,6 @@
 //! What the records of a block of events have in common: their first byte, the head of an event, definitions.
 
-use crate::bytes::{Input, add_difference, difference, put};
+use crate::bytes::{Bytes, Input, Short, add_difference, difference, put};
 use crate::error::Damage;
 use crate::event::{NONE, Row, STATE};
 
@@ -72,7 +72,7 @@ impl Last {
 
     /// Appends the first byte of an event and what of its head differs from the last one.
     #[inline]
-    pub fn put_head(&mut self, out: &mut Vec<u8>, record: u8, row: &Row) {
+    pub fn put_head(&mut self, out: &mut Short<'_>, record: u8, row: &Row) {
         let mut parts = 0;
         for (differs, part) in [
             (row.thread != self.thread, THREAD),
@@ -93,8 +93,9 @@ impl Last {
         (self.time, self.sequence) = (row.time, row.sequence.wrapping_add(1));
     }
 
-    fn put_parts(&mut self, out: &mut Vec<u8>, record: u8, row: &Row, parts: u8) {
-        out.extend_from_slice(&[record | HEAD_FOLLOWS, parts]);
+    fn put_parts(&mut self, out: &mut Short<'_>, record: u8, row: &Row, parts: u8) {
+        out.push(record | HEAD_FOLLOWS);
+        out.push(parts);
         if parts & THREAD != 0 {
             put(out, u64::from(row.thread));
         }

@@ -97,6 +97,30 @@ fn many_events_take_several_blocks() {
     same(&events.finish(), &decode(&bytes).expect("sound"));
 }
 
+/// Threads hand over their events late: the sequence numbers tell the order.
+#[test]
+fn events_are_read_in_the_order_of_their_numbers() {
+    let mut random = Random(1234);
+    let dictionary = random::dictionary(&mut random);
+    let (mut encoder, mut expected) = (Encoder::new(), Vec::new());
+    *encoder.dictionary_mut() = dictionary.clone();
+    random::events(&mut random, 500, &dictionary, &mut |event| {
+        // Each third event comes late by up to 40 numbers.
+        let late = if event.sequence.is_multiple_of(3) { 40 } else { 0 };
+        let event = Event { sequence: event.sequence.wrapping_sub(late), ..event.clone() };
+        expected.push((event.sequence, format!("{event:?}")));
+        encoder.push(&event);
+    });
+    assert!(!expected.is_sorted_by_key(|it| it.0));
+    expected.sort_by_key(|it| it.0);
+    let mut file = Encoder::head(&description());
+    encoder.end_block();
+    encoder.take(&mut file);
+    let trace = decode(&file).expect("sound");
+    let read: Vec<String> = trace.events().map(|event| format!("{event:?}")).collect();
+    assert_eq!(read, expected.into_iter().map(|it| it.1).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_ring_is_readable_without_its_first_blocks() {
     let mut random = Random(5);

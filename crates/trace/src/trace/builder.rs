@@ -138,6 +138,8 @@ impl TraceBuilder {
     /// Returns the trace, its events in the order of their sequence numbers.
     pub fn finish(mut self) -> Trace {
         self.0.columns.sort(|columns, index| columns.sequences()[index]);
+        self.0.columns.shrink();
+        self.0.payloads.shrink_to_fit();
         self.0
     }
 }

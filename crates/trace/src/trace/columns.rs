@@ -8,6 +8,7 @@ macro_rules! columns {
         /// the dictionary are `u32::MAX` for none.
         #[derive(Clone, Debug, Default)]
         pub struct Columns {
+            kinds: Vec<u8>,
             $($column: Vec<$type>,)+
             payloads: Vec<u32>,
         }
@@ -18,6 +19,7 @@ macro_rules! columns {
             /// Appends an event whose payload begins at `payload`, or at `u32::MAX` for none.
             #[inline]
             pub(crate) fn push(&mut self, row: &Row, payload: u32) {
+                self.kinds.push(row.kind as u8);
                 $(self.$column.push(row.$field);)+
                 self.payloads.push(payload);
             }
@@ -25,7 +27,15 @@ macro_rules! columns {
             /// Returns an event, and where its payload begins.
             #[inline]
             pub(crate) fn row(&self, index: usize) -> (Row, u32) {
-                (Row { $($field: self.$column[index],)+ }, self.payloads[index])
+                let row = Row { kind: self.kind(index), $($field: self.$column[index],)+ };
+                (row, self.payloads[index])
+            }
+
+            /// Gives back the room for more events.
+            pub(crate) fn shrink(&mut self) {
+                self.kinds.shrink_to_fit();
+                $(self.$column.shrink_to_fit();)+
+                self.payloads.shrink_to_fit();
             }
 
             /// Sorts events by a key; those with equal keys stay as they are.
@@ -35,6 +45,7 @@ macro_rules! columns {
                 }
                 let mut order: Vec<usize> = (0..self.len()).collect();
                 order.sort_by_key(|&index| key(self, index));
+                self.kinds = order.iter().map(|&index| self.kinds[index]).collect();
                 $(self.$column = order.iter().map(|&index| self.$column[index]).collect();)+
                 self.payloads = order.iter().map(|&index| self.payloads[index]).collect();
             }
@@ -43,8 +54,6 @@ macro_rules! columns {
 }
 
 columns! {
-    /// Kinds of events.
-    kinds: Kind = kind,
     /// Bit 0: the event tells what existed before the recording; bit 1: it is known where the allocation is; bit 2: the
     /// allocation has a memory object of its own.
     flags: u8 = flags,
@@ -77,6 +86,20 @@ columns! {
 }
 
 impl Columns {
+    /// Kinds of events, by their numbers.
+    pub fn kinds(&self) -> &[u8] {
+        &self.kinds
+    }
+
+    /// Returns the kind of an event.
+    ///
+    /// # Panics
+    /// If there is no such event.
+    #[inline]
+    pub fn kind(&self, index: usize) -> Kind {
+        Kind::from_number(self.kinds[index]).expect("it was the number of a kind")
+    }
+
     /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.kinds.len()

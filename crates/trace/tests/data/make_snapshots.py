@@ -1,7 +1,8 @@
-"""Writes memory snapshots as PyTorch does, from a small allocator of our own, in all protocols of pickles.
+"""Writes memory snapshots as PyTorch does, from a small allocator, in all protocols of pickles.
 
-They show what the reader has to cope with: a trace that is a ring and begins in the middle, segments that are given back,
-expandable segments, memory that runs out, two devices, frames that are shared. Run it in this folder.
+They show what the reader has to cope with: a trace that is a ring and begins in the middle,
+segments that are given back, expandable segments, memory that runs out, several devices, frames
+that are shared. Run it in this folder.
 """
 
 from __future__ import annotations
@@ -36,13 +37,22 @@ class Device:
         self.time += self.random.randrange(1, 50)
         key = "device_free" if action == "oom" else "addr"
         self.trace.append(
-            {"action": action, key: address, "size": size, "stream": stream, "time_us": self.time, "frames": frames}
+            {
+                "action": action,
+                key: address,
+                "size": size,
+                "stream": stream,
+                "time_us": self.time,
+                "frames": frames,
+            }
         )
 
     def gap(self, size: int) -> tuple[dict[str, Any], int] | None:
         for segment in self.segments:
             at = segment["address"]
-            taken = sorted((a, -(-s // 512) * 512) for a, (seg, s, _, _) in self.live.items() if seg is segment)
+            taken = sorted(
+                (a, -(-s // 512) * 512) for a, (seg, s, _, _) in self.live.items() if seg is segment
+            )
             for address, length in [*taken, (at + segment["total_size"], 0)]:
                 if address - at >= size:
                     return segment, at
@@ -58,7 +68,12 @@ class Device:
         if found is None:
             total = 2 * MIB if rounded <= MIB else 20 * MIB
             action = "segment_map" if self.expandable else "segment_alloc"
-            segment = {"device": self.device, "address": self.next, "total_size": total, "stream": stream}
+            segment = {
+                "device": self.device,
+                "address": self.next,
+                "total_size": total,
+                "stream": stream,
+            }
             if self.expandable and self.segments:
                 # Grows at its end.
                 segment = self.segments[0]
@@ -102,16 +117,38 @@ class Device:
         taken = sorted((a, it) for a, it in self.live.items() if it[0] is segment)
         for address, (_, size, _, frames) in taken:
             if address > at:
-                blocks.append({"address": at, "size": address - at, "requested_size": 0, "state": "inactive", "frames": []})
+                blocks.append(
+                    {
+                        "address": at,
+                        "size": address - at,
+                        "requested_size": 0,
+                        "state": "inactive",
+                        "frames": [],
+                    }
+                )
             rounded = -(-size // 512) * 512
             state = "active_allocated"
             blocks.append(
-                {"address": address, "size": rounded, "requested_size": size, "state": state, "frames": frames}
+                {
+                    "address": address,
+                    "size": rounded,
+                    "requested_size": size,
+                    "state": state,
+                    "frames": frames,
+                }
             )
             at = address + rounded
         end = segment["address"] + segment["total_size"]
         if end > at:
-            blocks.append({"address": at, "size": end - at, "requested_size": 0, "state": "inactive", "frames": []})
+            blocks.append(
+                {
+                    "address": at,
+                    "size": end - at,
+                    "requested_size": 0,
+                    "state": "inactive",
+                    "frames": [],
+                }
+            )
         return blocks
 
     def described(self) -> list[dict[str, Any]]:
@@ -130,13 +167,19 @@ class Device:
         ]
 
 
-def snapshot(seed: int, calls: int, ring: int, expandable: bool, devices: int = 1) -> dict[str, Any]:
+def snapshot(
+    seed: int, calls: int, ring: int, expandable: bool, devices: int = 1
+) -> dict[str, Any]:
     all_devices = [Device(number, seed + number, expandable) for number in range(devices)]
     traces = [device.run(calls, ring) for device in all_devices]
     return {
         "segments": [segment for device in all_devices for segment in device.described()],
         "device_traces": traces,
-        "allocator_settings": {"PYTORCH_CUDA_ALLOC_CONF": "", "max_split_size": -1, "expandable_segments": expandable},
+        "allocator_settings": {
+            "PYTORCH_CUDA_ALLOC_CONF": "",
+            "max_split_size": -1,
+            "expandable_segments": expandable,
+        },
         "external_annotations": [],
     }
 
@@ -146,5 +189,6 @@ if __name__ == "__main__":
     for protocol in range(6):
         data = snapshot(protocol, 300, 150, expandable=protocol % 2 == 1, devices=1 + protocol % 3)
         (here / f"snapshot-{protocol}.pickle").write_bytes(pickle.dumps(data, protocol))
-    whole = snapshot(9, 300, 10_000, expandable=False)
+    # The program of number 4, all of it.
+    whole = snapshot(4, 300, 10_000, expandable=False, devices=2)
     (here / "snapshot-whole.pickle").write_bytes(pickle.dumps(whole, 4))
