@@ -38,22 +38,22 @@ impl Numbering {
     /// Creates places for all allocations, aliases, imports and virtual allocations of a trace.
     pub fn of_objects(trace: &Trace, is_made: impl Fn(Kind) -> bool + Copy) -> Self {
         let columns = trace.columns();
-        let all = columns.kinds().iter().zip(columns.objects());
-        Self::new(all.filter(move |(kind, _)| is_made(**kind)).map(|(_, number)| *number))
+        let made = (0..columns.len()).filter(move |index| is_made(columns.kind(*index)));
+        Self::new(made.map(|index| columns.objects()[index]))
     }
 
     /// Creates places for all memory objects of a trace.
     pub fn of_memories(trace: &Trace) -> Self {
         let columns = trace.columns();
         let all = columns.kinds().iter().zip(columns.memories());
-        let made = all.filter(|(kind, _)| **kind == Kind::AllocateMemory);
+        let made = all.filter(|(kind, _)| **kind == Kind::AllocateMemory as u8);
         Self::new(made.map(|(_, number)| *number).filter(|it| *it != u32::MAX))
     }
 
     /// Creates places for the objects that `number` finds in events of one kind, which are few.
     pub fn of_calls(trace: &Trace, kind: Kind, number: impl Fn(&Call<'_>) -> Option<u32>) -> Self {
         let kinds = trace.columns().kinds().iter().enumerate();
-        let of_kind = kinds.filter(|(_, it)| **it == kind);
+        let of_kind = kinds.filter(|(_, it)| **it == kind as u8);
         let numbers: Vec<u32> =
             of_kind.filter_map(|(index, _)| number(&trace.event(index).call)).collect();
         Self::new(numbers.iter().copied())

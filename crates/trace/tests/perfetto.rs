@@ -410,7 +410,7 @@ fn moves_are_arrows_between_memory_objects() {
     assert_eq!(starts, ends);
     assert_eq!(starts.last().copied(), Some(starts.len() as u64));
     let passes = decoded.slices["defragmentation 0"].iter().filter(|it| it.name == "pass");
-    let begun = trace.columns().kinds().iter().filter(|it| **it == Kind::BeginPass);
+    let begun = trace.columns().kinds().iter().filter(|it| **it == Kind::BeginPass as u8);
     assert_eq!(passes.count(), begun.count());
 }
 

@@ -30,7 +30,7 @@ fn small_device() -> vkmem_engine::DeviceInfo {
 }
 
 fn count(trace: &Trace, kind: Kind) -> usize {
-    trace.columns().kinds().iter().filter(|it| **it == kind).count()
+    trace.columns().kinds().iter().filter(|it| **it == kind as u8).count()
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl<'t, O: Output> Timeline<'t, O> {
 
     fn declare(&mut self) -> io::Result<()> {
         let trace = self.trace;
-        let has = |kind: Kind| trace.columns().kinds().contains(&kind);
+        let has = |kind: Kind| trace.columns().kinds().contains(&(kind as u8));
         let types = types_in_use(trace);
         match &trace.description().device {
             None => self.total = Some(self.pair("memory", "memory")?),
@@ -536,7 +536,7 @@ fn types_in_use(trace: &Trace) -> BTreeSet<usize> {
 /// Returns the last name of each pool.
 fn pool_names(trace: &Trace) -> BTreeMap<u32, &str> {
     let kinds = trace.columns().kinds().iter().enumerate();
-    let names = kinds.filter(|(_, kind)| **kind == Kind::Name);
+    let names = kinds.filter(|(_, kind)| **kind == Kind::Name as u8);
     let named = names.filter_map(|(index, _)| match trace.event(index).call {
         Call::Name { object: Object::Pool(pool), name: Some(name) } => Some((pool, name)),
         _ => None,

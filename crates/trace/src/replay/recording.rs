@@ -26,9 +26,10 @@ impl Recording {
     /// Begins. What the recorded program did not have is numbered from the largest numbers of the trace on.
     pub fn new(trace: &Trace, description: Description) -> Self {
         let next = |is_made: fn(Kind) -> bool| {
-            let all = trace.columns().kinds().iter().zip(trace.columns().objects());
-            let made = all.filter(|(kind, number)| is_made(**kind) && **number != NONE);
-            made.map(|(_, number)| number + 1).max().unwrap_or(0)
+            let columns = trace.columns();
+            let made = (0..columns.len()).filter(|index| is_made(columns.kind(*index)));
+            let numbers = made.map(|index| columns.objects()[index]);
+            numbers.filter(|number| *number != NONE).map(|number| number + 1).max().unwrap_or(0)
         };
         let mut builder = TraceBuilder::new(description);
         *builder.dictionary_mut() = trace.dictionary().clone();

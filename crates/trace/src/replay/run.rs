@@ -219,7 +219,7 @@ impl ReplayReport {
         let busiest = threads.values().max().copied().unwrap_or(0);
         self.busiest_thread = if played == 0 { 0.0 } else { busiest as f64 / played as f64 };
         self.begins_in_the_middle = columns.flags().iter().any(|it| it & 1 != 0);
-        if columns.kinds()[..played].contains(&Kind::AllocateMemory) {
+        if columns.kinds()[..played].contains(&(Kind::AllocateMemory as u8)) {
             self.recorded = Some(recorded_figures(trace, played));
         }
     }

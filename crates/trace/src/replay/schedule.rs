@@ -83,7 +83,7 @@ impl Plan {
         let mut plan = Self { threads: Vec::new(), alone: Vec::new(), waits: vec![NONE; end] };
         let (mut index, mut count) = (0, 0);
         while index < end {
-            let kind = columns.kinds()[index];
+            let kind = columns.kind(index);
             if is_alone(kind) {
                 plan.alone.push((index as u32, count));
                 index += 1;

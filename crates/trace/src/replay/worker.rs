@@ -42,7 +42,7 @@ pub(super) fn members(trace: &Trace, group: usize, kind: GroupKind, count: u32) 
     let start = group + 1;
     let end = start.saturating_add(count as usize).min(trace.len());
     let is_member = |index: usize| {
-        let of_kind = columns.kinds()[index];
+        let of_kind = columns.kind(index);
         let belongs = match kind {
             GroupKind::Allocate => matches!(of_kind, Kind::Allocate | Kind::AllocateFailed),
             GroupKind::Free => of_kind == Kind::Free,

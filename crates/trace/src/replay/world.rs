@@ -67,7 +67,7 @@ pub(super) struct World {
 }
 
 fn has(trace: &Trace, kind: Kind) -> bool {
-    trace.columns().kinds().contains(&kind)
+    trace.columns().kinds().contains(&(kind as u8))
 }
 
 /// Returns whether a trace says where allocations went, unless it has none.
@@ -233,7 +233,7 @@ impl World {
     pub fn is_proposed(&self, run: u32, allocation: u32) -> bool {
         let all = self.proposals.get_or_init(|| {
             let kinds = self.trace.columns().kinds().iter().enumerate();
-            let proposed = kinds.filter(|(_, kind)| **kind == Kind::ProposeMove);
+            let proposed = kinds.filter(|(_, kind)| **kind == Kind::ProposeMove as u8);
             let pair = |(index, _)| match self.trace.event(index).call {
                 Call::ProposeMove { run, allocation, .. } => Some((run, allocation)),
                 _ => None,
