@@ -43,6 +43,26 @@ ROOMS: dict[str, list[str]] = {
         "transfer",
         "lib.rs",
     ],
+    "crates/trace/src": [
+        "error.rs",
+        "bytes.rs",
+        "description.rs",
+        "values",
+        "dictionary.rs",
+        "field.rs",
+        "event",
+        "trace",
+        "format",
+        "read",
+        "write",
+        "json.rs",
+        "numbering.rs",
+        "usage.rs",
+        "replay",
+        "perfetto",
+        "tests",
+        "lib.rs",
+    ],
     "crates/peers/src": [
         "random.rs",
         "measure.rs",
@@ -238,7 +258,7 @@ def code_of(crates: str) -> Iterator[tuple[str, str]]:
 
 def test_all_locks_have_ranks() -> None:
     found = set()
-    for crate in ("engine", "vulkan", "python"):
+    for crate in ("engine", "vulkan", "trace", "python"):
         for file, code in code_of(crate):
             raw = r"\bparking_lot\b|\bsync::(?:\{[^}]*)?\b(?:Mutex|RwLock|Condvar|ReentrantLock)\b"
             if re.search(raw, code):
@@ -251,7 +271,8 @@ def test_every_rank_is_in_use() -> None:
     listed = re.findall(r"^    (\w+),$", lock.split("\nranks! {")[1].split("\n}")[0], re.M)
     assert len(listed) > 30
     assert len(listed) == len(set(listed))
-    others = [code for crate in ("engine", "vulkan", "python") for file, code in code_of(crate)]
+    crates = ("engine", "vulkan", "trace", "python")
+    others = [code for crate in crates for file, code in code_of(crate)]
     used = {it for code in others for it in re.findall(r"\brank::(\w+)", code)}
     assert set(listed) == used
 

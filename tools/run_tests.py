@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FEATURES = ("--features", "vkmem-engine/validate,vkmem-vulkan/validate")
 # The crate for Python is tested from there.
 ALL = ("--workspace", "--exclude", "vkmem-python", *FEATURES)
-QUICK = ("--package", "vkmem-engine", "--package", "vkmem-vulkan", *FEATURES)
+PACKAGES = ("vkmem-engine", "vkmem-vulkan", "vkmem-trace")
+QUICK = (*(it for name in PACKAGES for it in ("--package", name)), *FEATURES)
 
 # What `--quick` leaves out, with what is lost by it. The first two are binaries of tests; they are
 # started first in a whole run, so that nothing is left to wait for them in the end.

@@ -212,6 +212,10 @@ ranks! {
     ImageFormats,
     /// Planes of disjoint images. Alone.
     DisjointImages,
+    /// One object of a replayed trace. Alone: the engine is called without it.
+    ReplayObject,
+    /// What the driver has to answer in a replay, and what it holds. Alone: it may be called with locks of lower ranks.
+    ReplayDriver,
     /// Memory exported by simulated devices. Before the memory objects, which an import reads.
     SimulatedExports,
     /// Buffers and images of a simulated device. Before the memory that they are bound to.

@@ -1,6 +1,6 @@
 //! Tidying blocks: regions move down into free regions of their own block, if that joins free memory.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::cursor::{Cursor, REGIONS_PER_LOCK};
 use super::figures::BlockFigures;
@@ -21,8 +21,8 @@ const FRUITFUL: u32 = 64;
 pub(super) struct Tidying {
     /// Blocks still to be tidied, the next one first.
     blocks: VecDeque<u32>,
-    /// Blocks in which something moves, and how many regions.
-    moved: HashMap<u32, u32>,
+    /// Blocks in which something moves, and how many regions: in order, so that a program always moves alike.
+    moved: BTreeMap<u32, u32>,
     /// The free regions of the first block, in the order of the walk.
     all: Vec<FreeRegion>,
     /// How many of these the walk has passed.

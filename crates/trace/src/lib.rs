@@ -1,0 +1,45 @@
+//! Traces of memory allocators: what a program asked for, when, and what it was answered.
+//!
+//! [`load`] reads recordings of this library, of the Vulkan Memory Allocator, of the RAPIDS Memory Manager and
+//! memory snapshots of PyTorch into a [`Trace`]. [`Encoder`] turns events into a recording.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod description;
+mod dictionary;
+mod error;
+mod event;
+mod field;
+mod format;
+mod json;
+mod numbering;
+mod perfetto;
+mod read;
+mod replay;
+mod trace;
+mod usage;
+mod values;
+mod write;
+
+pub use description::Description;
+pub use dictionary::{Dictionary, Frame, SiteId};
+pub use error::{Format, Position, ReadError};
+pub use event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Kind, MoveResult, Object};
+pub use format::{Encoder, VERSION};
+pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
+pub use read::{detect, load, load_as};
+pub use replay::{
+    ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,
+    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDebug, ReplayDevice,
+    ReplayError, ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare,
+    comparison_table, replay,
+};
+pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
+pub use usage::{Held, Usage};
+pub use values::{
+    BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
+};
+pub use write::{Written, write_rmm_csv, write_vkmem, write_vma_csv};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Timelines for Perfetto (<https://ui.perfetto.dev>) and Chrome: counters of what is held, live and allowed, memory objects
+//! as slices, frames, failures, losses, defragmentations with moves as arrows.
+//!
+//! Counters are those that a trace tells: where it does not say where allocations went, as VMA's, its replay does
+//! ([`Replayed::trace`](crate::Replayed::trace)).
+
+mod chrome;
+mod lanes;
+mod output;
+mod packets;
+mod timeline;
+mod wire;
+
+use std::io::{self, Write};
+
+use crate::trace::Trace;
+use chrome::ChromeEvents;
+use packets::Packets;
+use timeline::Timeline;
+
+pub use timeline::TimelineOptions;
+
+/// Writes a trace in the format of Perfetto, in parts of 64 KiB. Returns the writer.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_perfetto<W: Write>(
+    trace: &Trace,
+    options: TimelineOptions,
+    writer: W,
+) -> io::Result<W> {
+    let mut timeline = Timeline::begin(trace, options, Packets::new(writer))?;
+    trace.events().try_for_each(|event| timeline.event(&event))?;
+    Ok(timeline.finish()?.into_writer())
+}
+
+/// Writes a trace in the JSON format of Chrome's tracing, in parts of 64 KiB. Returns the writer.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_chrome_json<W: Write>(
+    trace: &Trace,
+    options: TimelineOptions,
+    writer: W,
+) -> io::Result<W> {
+    let mut timeline = Timeline::begin(trace, options, ChromeEvents::new(writer))?;
+    trace.events().try_for_each(|event| timeline.event(&event))?;
+    Ok(timeline.finish()?.into_writer())
+}

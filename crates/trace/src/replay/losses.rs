@@ -1,0 +1,31 @@
+//! [`LossWatcher`]: which allocations a replay loses.
+
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{AllocationId, EvictionOwner};
+
+/// Notes allocations that are taken away, until they are asked for.
+#[derive(Default)]
+pub(super) struct LossWatcher {
+    lost: Mutex<Vec<AllocationId>, rank::ReplayObject>,
+}
+
+impl LossWatcher {
+    /// Returns and removes the allocations that were lost since the last call.
+    pub fn take(&self) -> Vec<AllocationId> {
+        std::mem::take(&mut self.lost.lock())
+    }
+}
+
+impl EvictionOwner for LossWatcher {
+    fn evict(
+        &self,
+        victims: &[AllocationId],
+        commit: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, Vec<AllocationId>> {
+        let done = commit();
+        if done {
+            self.lost.lock().extend_from_slice(victims);
+        }
+        Ok(done)
+    }
+}

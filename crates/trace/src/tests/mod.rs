@@ -1,0 +1,6 @@
+//! Tests of what no other crate sees.
+
+mod documentation;
+mod format;
+mod random;
+mod replay;

@@ -1,0 +1,13 @@
+//! Writers: recordings of this library, VMA's CSV, RMM's CSV.
+
+mod rmm_csv;
+mod vkmem;
+mod vma_calls;
+mod vma_csv;
+mod vma_text;
+mod written;
+
+pub use rmm_csv::write_rmm_csv;
+pub use vkmem::write_vkmem;
+pub use vma_csv::write_vma_csv;
+pub use written::Written;
