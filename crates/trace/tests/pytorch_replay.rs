@@ -195,3 +195,19 @@ fn snapshots_that_begin_in_the_middle_say_so() {
     assert!(recorded.peak_held.bytes >= recorded.peak_live.bytes);
     assert_eq!(report.peak_live.bytes, recorded.peak_live.bytes);
 }
+
+#[test]
+fn a_snapshot_of_an_h200_is_held_in_less() {
+    let trace = load(include_bytes!("data/pytorch-2.11-h200.pickle")).expect("sound");
+    assert_eq!((trace.len(), trace.warnings()), (984, &[][..]));
+    let settings = ReplaySettings { block_size: Some(4 * MIB), ..Default::default() };
+    let report = replay(&Arc::new(trace), &settings).expect("sound").into_report();
+    let recorded = report.recorded.expect("the trace says it");
+    // What `torch.cuda.memory_stats()` said in the same process: peaks of `reserved_bytes` and `requested_bytes`.
+    assert_eq!(recorded.peak_held.bytes, 230_686_720);
+    assert_eq!(recorded.peak_live.bytes, 184_620_264);
+    assert_eq!(report.peak_live, recorded.peak_live);
+    assert!(report.held_per_live() <= 1.05, "{report}");
+    assert!(report.held_per_live() < recorded.held_per_live(), "{report}");
+    assert_eq!((report.skipped.len(), report.failed_now.count), (0, 0));
+}
