@@ -1,4 +1,4 @@
-"""Writes a memory snapshot of PyTorch: training steps of a small transformer. Needs a GPU and PyTorch.
+"""Writes a memory snapshot of PyTorch: training steps of a small transformer. Needs a GPU.
 
 Arguments: the file, the number of layers, their width, the longest sequence, the batch size, the
 number of steps, 1 to record call stacks (else 0), the most entries.
