@@ -41,7 +41,7 @@ impl<'a> DeviceReader<'a> {
 
     /// Makes the scratch buffer large enough for what will be read of a memory object, when it is made.
     pub(super) fn expect(&mut self, memory: &MemoryAccess, ranges: &[GuardedRange]) {
-        let mut regions = Regions::of(self.driver.info(), memory);
+        let mut regions = Regions::of(self.driver, memory);
         for range in ranges {
             let (offset, size) = (range.offset, range.size);
             regions.add(&Part { buffer: vk::Buffer::null(), offset, at: offset, size });
@@ -80,7 +80,7 @@ impl<'a> DeviceReader<'a> {
         let reached = ranges.filter(|(range, _)| windows.reach(extent(range)));
         let read = reached.clone().count() as u64;
         let mut rest = Pieces { ranges: reached, windows: &windows, open: None }.peekable();
-        let none = Regions::of(self.driver.info(), memory);
+        let none = Regions::of(self.driver, memory);
         let mut all = none;
         rest.clone().for_each(|it| _ = all.add(&it.part));
         let mut open: Option<(&GuardedRange, Comparison)> = None;
@@ -202,4 +202,54 @@ fn add_copies<'r>(
         }
     }
     regions.size
+}
+
+#[cfg(test)]
+mod tests {
+    use vkmem_engine::GuardedUse;
+
+    use super::*;
+
+    fn guarded(offset: u64) -> GuardedRange {
+        let (is, neighbours) = (GuardedUse::BackMargin, [None; 2]);
+        GuardedRange { offset, size: 16, is, id: None, neighbours }
+    }
+
+    #[test]
+    fn copies_end_where_the_scratch_buffer_does_and_go_on_at_its_beginning() {
+        let [source, target] = [1, 2].map(<vk::Buffer as vk::Handle>::from_raw);
+        let ranges = [0, 64, 300, 9000, 9016, 9100].map(guarded);
+        let mut pieces = ranges
+            .iter()
+            .map(|range| {
+                let (at, size) = (range.offset, range.size);
+                let part = Part { buffer: source, offset: at, at, size };
+                Piece { range, expected: Expected::Byte(0), part }
+            })
+            .peekable();
+        let mut commands = Vec::new();
+        let mut copies = |most| {
+            let regions = Regions::with_gap(256);
+            let size = add_copies(&mut commands, &mut pieces, regions, (target, most));
+            let regions: Vec<_> = commands
+                .iter()
+                .map(|it| match *it {
+                    TransferCommand::CopyBuffer {
+                        source: from,
+                        source_offset,
+                        target: to,
+                        target_offset,
+                        size,
+                    } if (from, to) == (source, target) => (source_offset, target_offset, size),
+                    ref other => panic!("{other:?}"),
+                })
+                .collect();
+            (regions, size)
+        };
+        // The third piece would fit, but not with what lies before it.
+        assert_eq!(copies(315), (vec![(0, 0, 80)], 80));
+        assert_eq!(copies(48), (vec![(300, 0, 16), (9000, 16, 32)], 48));
+        assert_eq!(copies(48), (vec![(9100, 0, 16)], 16));
+        assert_eq!(copies(48), (vec![], 0));
+    }
 }

@@ -1,18 +1,16 @@
 //! [`Regions`]: which pieces of a memory object are copied together.
 
 use ash::vk;
-use vkmem_engine::{DeviceInfo, MemoryAccess, MemoryPropertyFlags};
+use vkmem_engine::{MemoryAccess, MemoryPropertyFlags};
 
 use crate::debugging::windows::Part;
-
-/// The most bytes between two pieces that are copied with both of them: a region of its own takes an NVIDIA H200
-/// 1.65 us, as long as 6.6 KB more take to be copied to host memory that is allocated for them.
-const GAP: u64 = 4096;
+use crate::driver::contract::Driver;
 
 /// Places pieces one behind the other in a buffer that they are copied to; those that lie near each other in memory
 /// become one region, together with what lies between them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Regions {
+    /// The most bytes between two pieces that are copied with both of them.
     gap: u64,
     /// The buffer of the last piece, and its end there.
     last: Option<(vk::Buffer, u64)>,
@@ -32,9 +30,14 @@ pub(super) struct Place {
 impl Regions {
     /// Begins the regions of a memory object. What lies between pieces is left out where the host may have written it
     /// without a flush: a device that reads it is a fault of the program elsewhere.
-    pub(super) fn of(info: &DeviceInfo, memory: &MemoryAccess) -> Self {
-        let flags = info.flags_of(memory.memory_type_index());
-        let gap = if flags.contains(MemoryPropertyFlags::HOST_VISIBLE) { 0 } else { GAP };
+    pub(super) fn of(driver: &dyn Driver, memory: &MemoryAccess) -> Self {
+        let flags = driver.info().flags_of(memory.memory_type_index());
+        let is_visible = flags.contains(MemoryPropertyFlags::HOST_VISIBLE);
+        let gap = if is_visible { 0 } else { driver.bytes_of_a_region() };
+        Self::with_gap(gap)
+    }
+
+    pub(super) fn with_gap(gap: u64) -> Self {
         Self { gap, last: None, size: 0 }
     }
 
@@ -62,6 +65,8 @@ impl Regions {
 mod tests {
     use super::*;
 
+    const GAP: u64 = 4096;
+
     fn part(buffer: u64, offset: u64, size: u64) -> Part {
         Part { buffer: vk::Handle::from_raw(buffer), offset, at: offset, size }
     }
@@ -82,7 +87,7 @@ mod tests {
                 ],
             ),
         ] {
-            let mut regions = Regions { gap, last: None, size: 0 };
+            let mut regions = Regions::with_gap(gap);
             let offsets = [(1, 0), (1, 16), (1, 48), (1, 64 + GAP + 1), (2, 8192), (2, 8208 + GAP)];
             let places = offsets.map(|(buffer, offset)| {
                 let place = regions.add(&part(buffer, offset, 16));
