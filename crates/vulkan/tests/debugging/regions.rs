@@ -1,6 +1,6 @@
 //! Margins that are read together with what lies between them.
 
-use vkmem_engine::{Algorithm, GuardedUse};
+use vkmem_engine::{Algorithm, DeviceMemory, GuardedUse};
 
 use crate::corruption::Writer;
 use crate::{World, bare};
