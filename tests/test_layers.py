@@ -15,6 +15,7 @@ ROOMS: dict[str, list[str]] = {
         "words.rs",
         "device.rs",
         "handle.rs",
+        "key_map.rs",
         "slot_map.rs",
         "error.rs",
         "debugging",

@@ -1,16 +1,16 @@
 //! [`MoreMaps`]: map counts above 255, which is the most that a region stores. Few allocations have so
 //! many; the others pay nothing.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::handle::AllocationId;
+use crate::key_map::KeyMap;
 use crate::lock::{Mutex, rank};
 
 /// The maps beyond 255 of each allocation that has more; each count is at least 1.
 #[derive(Debug, Default)]
 pub(crate) struct MoreMaps {
-    counts: Mutex<HashMap<AllocationId, u64>, rank::MoreMaps>,
+    counts: Mutex<KeyMap<AllocationId, u64>, rank::MoreMaps>,
 }
 
 impl MoreMaps {

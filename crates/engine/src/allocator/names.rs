@@ -1,9 +1,8 @@
 //! [`Names`]: names of allocations, stored apart from the regions, because most allocations have none.
 
-use std::collections::HashMap;
-
 use crate::error::Error;
 use crate::handle::AllocationId;
+use crate::key_map::KeyMap;
 use crate::lock::{Mutex, rank};
 
 const NO_ROOM: Error = Error::NoHostMemory("a name");
@@ -18,7 +17,7 @@ fn copy(name: &str) -> Result<String, Error> {
 /// Names by allocation id.
 #[derive(Debug, Default)]
 pub struct Names {
-    names: Mutex<HashMap<AllocationId, Box<str>>, rank::Names>,
+    names: Mutex<KeyMap<AllocationId, Box<str>>, rank::Names>,
 }
 
 impl Names {

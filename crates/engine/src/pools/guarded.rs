@@ -91,6 +91,7 @@ impl Blocks {
     /// Ends an allocation and keeps its region in quarantine; returns its tag and its block, `None` if the key is
     /// stale, if there is no quarantine or no host memory for it. Pending driver calls are added to `release`.
     pub fn hold(&mut self, key: SlotKey, release: &mut Release) -> Option<(RegionTag, BlockIndex)> {
+        self.guard.as_ref()?.quarantine.as_ref()?;
         let region = self.suballocator.region(key)?;
         let (tag, memory) = (self.suballocator.tag(key)?, self.memory(region.block).clone());
         let size = self.payload(key, Extent { offset: region.offset, size: region.size }).size;

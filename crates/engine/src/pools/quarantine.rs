@@ -1,11 +1,12 @@
 //! [`Quarantine`]: freed regions, or memory objects, that are not given out again yet, the oldest first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::debugging::options::QuarantineLimit;
 use crate::handle::{PoolKey, SlotKey};
+use crate::key_map::KeyMap;
 use crate::lock::{RwLock, rank};
 use crate::pools::leaving::QuarantineOwner;
 use crate::pools::overdue::EndQuarantine;
@@ -29,7 +30,7 @@ pub(crate) struct Entry<T> {
 #[derive(Debug)]
 pub(crate) struct Quarantine<T> {
     limit: QuarantineLimit,
-    entries: HashMap<SlotKey, Entry<T>>,
+    entries: KeyMap<SlotKey, Entry<T>>,
     /// Those that have not begun to leave, the oldest first, and their bytes.
     order: VecDeque<SlotKey>,
     waiting_bytes: u64,
@@ -39,7 +40,7 @@ pub(crate) struct Quarantine<T> {
 
 impl<T: Clone> Quarantine<T> {
     pub fn new(limit: QuarantineLimit) -> Self {
-        let (entries, order) = (HashMap::new(), VecDeque::new());
+        let (entries, order) = (KeyMap::default(), VecDeque::new());
         Self { limit, entries, order, waiting_bytes: 0, bytes: 0 }
     }
 

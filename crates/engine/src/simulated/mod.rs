@@ -17,7 +17,6 @@ mod store;
 mod unmapped;
 mod violation;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +26,7 @@ use crate::device::{
     MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags, MemoryRange,
 };
 use crate::error::Error;
+use crate::key_map::KeyMap;
 use crate::lock::{Mutex, rank};
 
 use crate::words::bytes;
@@ -82,7 +82,7 @@ struct Object {
 
 #[derive(Debug)]
 struct Objects {
-    live: HashMap<u64, Object>,
+    live: KeyMap<u64, Object>,
     /// The next handle; all lower ones have been used.
     next_handle: u64,
     heap_bytes: Vec<u64>,
@@ -135,7 +135,7 @@ impl SimulatedDevice {
             info,
             calls: Calls::new(),
             objects: Mutex::new(Objects {
-                live: HashMap::new(),
+                live: KeyMap::default(),
                 next_handle: HANDLE_TAG + 1,
                 heap_bytes: vec![0; heaps],
                 occupied: vec![0; heaps],

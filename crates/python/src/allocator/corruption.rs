@@ -18,13 +18,13 @@ impl Allocator {
         objects: impl Iterator<Item = Bound<'py, PyAny>>,
     ) {
         let Some(debugger) = self.state.debugger() else { return };
-        let objects: Vec<Bound<'py, PyAny>> = objects.collect();
-        let created = |object: &Bound<'py, PyAny>| {
+        let created = |object: Bound<'py, PyAny>| {
             let image = object.cast::<Image>().ok().map(|it| image::contents(it.get()));
             let resource = object.cast::<ResourceObject>().ok()?.get().resource.clone();
-            Some(Created { resource, object: object.clone(), image })
+            Some(Created { resource, object, image })
         };
-        let made: Vec<Created<'_>> = objects.iter().filter_map(created).collect();
+        let mut made = Vec::with_capacity(objects.size_hint().0);
+        made.extend(objects.filter_map(created));
         debugger.created(py, &self.state, &made);
     }
 }

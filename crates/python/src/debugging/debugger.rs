@@ -86,14 +86,12 @@ impl AllocatorDebugger {
     }
 
     /// Fills new resources, those with the same settings together.
-    fn prepare(&self, allocator: &AllocatorState, made: &[(FillTarget, Option<Contents>)]) {
+    fn prepare(&self, allocator: &AllocatorState, made: Vec<(FillTarget, Option<Contents>)>) {
         let state = &self.0;
-        let mut rest: Vec<_> = made.to_vec();
+        let mut rest = made;
         while let Some((_, contents)) = rest.first().copied() {
-            let (those, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|it| it.1 == contents);
-            rest = others;
-            let targets: Vec<FillTarget> = those.into_iter().map(|it| it.0).collect();
+            let its = rest.extract_if(.., |it| it.1 == contents);
+            let targets: Vec<FillTarget> = its.map(|it| it.0).collect();
             let fill = contents.map(Contents::of_new);
             // SAFETY: the resources are new, and pinned, so that nothing uses, moves or ends them.
             let done = unsafe { state.memory.prepare(&allocator.device_allocator, &targets, fill) };
@@ -144,45 +142,40 @@ impl AllocatorDebugger {
 impl Debugger for AllocatorDebugger {
     fn created(&self, py: Python<'_>, allocator: &AllocatorState, made: &[Created<'_>]) {
         let state = &self.0;
-        let (mut fills, mut pinned) = (Vec::new(), Vec::new());
-        {
-            let frame = allocator.current_frame();
+        let mut fills = Vec::with_capacity(made.len());
+        let mut pinned: Vec<&ResourceRef> = Vec::with_capacity(made.len());
+        let frame = allocator.current_frame();
+        for it in made {
             // Without the lock, which is not held while Python allocates.
-            let objects: Vec<_> =
-                made.iter().map(|it| PyWeakrefReference::new(&it.object).ok()).collect();
+            let object = PyWeakrefReference::new(&it.object).ok();
+            let object = object.map(|it| Arc::new(it.into_any().unbind()));
+            let (target, made) = (target(it), Moment::of(it.resource.origin(), frame));
             let mut records = state.records.lock();
-            for (it, object) in made.iter().zip(objects) {
-                let id = it.resource.allocation().id;
-                let settings = state.settings_of(&records, id.pool_key());
-                if it.resource.alias().is_some() || !settings.watches_memory() {
-                    continue;
-                }
-                let target = target(it);
-                let record = Record {
-                    target,
-                    size: it.resource.allocation().size,
-                    made: Moment::of(it.resource.origin(), frame),
-                    ended: None,
-                    object: object.map(|it| Arc::new(it.into_any().unbind())),
-                    moved_to: None,
-                };
-                records.live.insert(id, record);
-                if settings.fill.is_some() || settings.checks_margins() {
-                    fills.push((target, settings.fill));
-                    pinned.push(&it.resource);
-                }
+            let settings = state.settings_of(&records, target.id.pool_key());
+            if it.resource.alias().is_some() || !settings.watches_memory() {
+                continue;
+            }
+            let size = it.resource.allocation().size;
+            let record = Record { target, size, made, ended: None, object, moved_to: None };
+            records.live.insert(target.id, record);
+            drop(records);
+            if settings.fill.is_some() || settings.checks_margins() {
+                fills.push((target, settings.fill));
+                pinned.push(&it.resource);
             }
         }
         if state.checks_calls.load(Ordering::Relaxed) {
             allocator.pins.watch(py);
             made.iter().for_each(|it| it.resource.pins.watch(py));
         }
-        let pins: Vec<&ResourceRef> = pinned.into_iter().filter(|it| it.pins.add(py)).collect();
+        pinned.retain(|it| it.pins.add(py));
         if !fills.is_empty() {
-            detach(py, || self.prepare(allocator, &fills));
+            detach(py, || self.prepare(allocator, fills));
         }
-        pins.into_iter().for_each(|it| it.pins.remove(py));
-        in_finaliser(py, || self.report(py, allocator));
+        pinned.into_iter().for_each(|it| it.pins.remove(py));
+        if self.0.has_news() {
+            in_finaliser(py, || self.report(py, allocator));
+        }
     }
 
     fn ends(
@@ -277,11 +270,17 @@ impl Debugger for AllocatorDebugger {
     }
 
     fn raise(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        if !self.0.has_news() {
+            return Ok(());
+        }
         let reports = self.0.records.lock().take_found(Some(std::thread::current().id()));
         raising::raise(py, allocator, &self.0, &reports)
     }
 
     fn report(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        if !self.0.has_news() {
+            return Ok(());
+        }
         // What other threads have found that make no call any more is told at the end.
         let me = (!allocator.pins.is_closed()).then(|| std::thread::current().id());
         let reports = self.0.records.lock().take_found(me);

@@ -37,8 +37,12 @@ impl Listener for Watcher {
     fn receive(&self, event: &Event<'_>) {
         match event {
             Event::Free(resources) => {
-                if let Some(allocator) = self.allocator() {
-                    self.state.free(&allocator, &own_memory(resources));
+                let Some(allocator) = self.allocator() else { return };
+                match resources.only() {
+                    // Without a list, as most calls free one resource.
+                    Some(it) if it.is_alias() => {}
+                    Some(it) => self.state.free(&allocator, &[it.id()]),
+                    None => self.state.free(&allocator, &own_memory(resources)),
                 }
             }
             Event::Lose(resources) => {

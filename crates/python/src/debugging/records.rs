@@ -1,11 +1,11 @@
 //! [`Records`]: what is known of each allocation, for reports about its memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, PoolKey};
+use vkmem_engine::{AllocationId, KeyMap, KeySet, PoolKey};
 use vkmem_vulkan::FillTarget;
 
 use super::moment::{Fault, Moment};
@@ -14,6 +14,9 @@ use super::settings::DebugSettings;
 
 /// Sources of moves whose records may stay after their memory is gone, before it is looked which those are.
 const MANY_LEFT: usize = 256;
+
+/// References to objects that are kept until a call with the GIL.
+const MOST_OBJECTS: usize = 1024;
 
 /// A live allocation.
 pub struct Record {
@@ -54,21 +57,23 @@ pub struct FreedRecord {
 #[derive(Default)]
 pub struct Records {
     /// Settings of pools that have their own.
-    pub pools: HashMap<PoolKey, DebugSettings>,
+    pub pools: KeyMap<PoolKey, DebugSettings>,
     /// Live allocations whose memory is watched.
-    pub live: HashMap<AllocationId, Record>,
+    pub live: KeyMap<AllocationId, Record>,
     /// What resources have left where they were before a move.
-    left: HashMap<AllocationId, Record>,
+    left: KeyMap<AllocationId, Record>,
     /// Allocations in quarantine.
-    pub freed: HashMap<AllocationId, FreedRecord>,
+    pub freed: KeyMap<AllocationId, FreedRecord>,
     /// What was found and not told yet, with the thread whose call has found it.
     pub found: Vec<(ThreadId, Report)>,
     /// Faults that were told, or are in `found`: all but checks on demand tell each once.
-    pub told: HashSet<Fault>,
+    pub told: KeySet<Fault>,
     /// What was left out, as it was told.
     pub left_out: HashSet<String>,
     /// What was left out and not told yet.
     pub untold: Vec<String>,
+    /// References of forgotten records. They end with the GIL, as Python keeps a list of those that end without it.
+    ended_objects: Vec<Arc<Py<PyAny>>>,
 }
 
 impl Records {
@@ -109,7 +114,12 @@ impl Records {
 
     /// Forgets allocations that have ended.
     pub fn forget(&mut self, id: AllocationId) {
-        self.take(id);
+        let object = self.take(id).and_then(|it| it.object);
+        if let Some(object) = object
+            && self.ended_objects.len() < MOST_OBJECTS
+        {
+            self.ended_objects.push(object);
+        }
         if !self.told.is_empty() {
             self.told.retain(|it| it.id() != id);
         }
@@ -130,6 +140,16 @@ impl Records {
         if self.left_out.insert(what.clone()) {
             self.untold.push(what);
         }
+    }
+
+    /// Takes one of the references that are to end with the GIL, outside of the lock.
+    pub fn take_ended_object(&mut self) -> Option<Arc<Py<PyAny>>> {
+        self.ended_objects.pop()
+    }
+
+    /// Returns whether there is anything to tell.
+    pub fn has_news(&self) -> bool {
+        !(self.found.is_empty() && self.untold.is_empty())
     }
 
     /// Takes what was found by calls of a thread, or of all.

@@ -1,5 +1,6 @@
 //! [`DebugState`]: what an allocator with debugging has, and the checks that it makes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
@@ -106,13 +107,16 @@ impl DebugState {
 
     /// Checks the margins of some allocations, and keeps what is found for the call of this thread.
     pub(super) fn check_margins(&self, allocator: &AllocatorState, ids: &[AllocationId]) {
-        let ids: Vec<AllocationId> = {
+        let ids: Cow<'_, [AllocationId]> = {
             let records = self.records.lock();
             let is_checked = |id: &&AllocationId| {
                 self.settings_of(&records, id.pool_key()).checks_margins()
                     && records.get(**id).is_some()
             };
-            ids.iter().filter(is_checked).copied().collect()
+            match ids.iter().all(|id| is_checked(&id)) {
+                true => ids.into(),
+                false => ids.iter().filter(is_checked).copied().collect(),
+            }
         };
         if ids.is_empty() {
             return;
@@ -125,6 +129,9 @@ impl DebugState {
 
     /// Keeps what was found for the call of this thread, but for what was told before.
     pub(super) fn keep(&self, allocator: &AllocatorState, findings: Vec<Finding>) {
+        if findings.is_empty() {
+            return;
+        }
         let me = thread::current().id();
         let mut findings = findings;
         findings.iter_mut().for_each(|it| add_neighbours(allocator, it));
@@ -134,6 +141,16 @@ impl DebugState {
             if report.fault().is_none_or(|it| records.told.insert(it)) {
                 records.found.push((me, report));
             }
+        }
+    }
+
+    /// Returns whether there is anything to tell. With the GIL, under which references to Python objects end.
+    pub(super) fn has_news(&self) -> bool {
+        loop {
+            let mut records = self.records.lock();
+            let Some(object) = records.take_ended_object() else { return records.has_news() };
+            drop(records);
+            drop(object);
         }
     }
 
@@ -168,9 +185,10 @@ impl DebugState {
             let mut records = self.records.lock();
             for id in ids {
                 let settings = self.settings_of(&records, id.pool_key());
-                let target = records.get(*id).map(|it| it.target);
-                if let (Some(target), Some(with)) = (target, settings.contents_of_freed()) {
-                    fills.push((with.of_freed(), target));
+                if let Some(with) = settings.contents_of_freed()
+                    && let Some(record) = records.get(*id)
+                {
+                    fills.push((with.of_freed(), record.target));
                 }
                 if settings.quarantine.is_some() {
                     kept.push(*id);

@@ -1,12 +1,12 @@
 //! [`FaultRecords`]: what is kept of resources to explain faults: the address of each, and of those that have ended
 //! lately. Only allocators that watch memory, and those of devices that were opened with `fault_reports`, have it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use ash::vk;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{Allocation, AllocationId, MemoryHandle};
+use vkmem_engine::{Allocation, AllocationId, KeyMap, MemoryHandle};
 use vkmem_vulkan::{Driver, ResourceHandle};
 
 use super::ownership::AllocatorState;
@@ -67,26 +67,20 @@ pub struct Ended {
 
 #[derive(Default)]
 struct Tables {
-    /// By allocation, as a move tells only that: an alias shares the one of its base.
-    live: HashMap<AllocationId, Vec<Trace>>,
+    /// An alias shares the allocation of its base.
+    live: KeyMap<(AllocationId, ResourceHandle), Trace>,
     ended: VecDeque<Ended>,
 }
 
 impl Tables {
     fn add(&mut self, id: AllocationId, trace: Trace) {
         if self.live.try_reserve(1).is_ok() {
-            self.live.entry(id).or_default().push(trace);
+            self.live.insert((id, trace.handle), trace);
         }
     }
 
     fn take(&mut self, id: AllocationId, handle: ResourceHandle) -> Option<Trace> {
-        let of_memory = self.live.get_mut(&id)?;
-        let at = of_memory.iter().position(|it| it.handle == handle)?;
-        let taken = of_memory.swap_remove(at);
-        if of_memory.is_empty() {
-            self.live.remove(&id);
-        }
-        Some(taken)
+        self.live.remove(&(id, handle))
     }
 
     fn note_end(&mut self, ended: Ended) {
@@ -145,7 +139,7 @@ impl FaultRecords {
 
     /// Returns the resource that lives or waits for its frame in an allocation.
     pub fn find(&self, id: AllocationId, handle: ResourceHandle) -> Option<Trace> {
-        self.tables.lock().live.get(&id)?.iter().find(|it| it.handle == handle).cloned()
+        self.tables.lock().live.get(&(id, handle)).cloned()
     }
 
     fn created(
@@ -176,16 +170,16 @@ impl FaultRecords {
 
     fn ended_now(&self, state: &AllocatorState, it: &dyn Observable, end: End) {
         let Some(mut trace) = self.tables.lock().take(it.id(), it.handle()) else { return };
-        if !it.is_alias() {
-            // It may have been renamed. A lost one has no allocation any more.
-            trace.name = state.engine().name(it.id()).ok().flatten().or(trace.name);
-        }
         if trace.address.is_none() {
             let driver = &**state.device.driver;
             // SAFETY: without usage it is looked up in the log alone.
             let found =
                 unsafe { address_of(driver, trace.handle, 0, (trace.memory, trace.offset)) };
             trace.address = found;
+        }
+        if trace.address.is_some() && !it.is_alias() {
+            // It may have been renamed. A lost one has no allocation any more.
+            trace.name = state.engine().name(it.id()).ok().flatten().or(trace.name);
         }
         self.note_end(state, trace, end);
     }

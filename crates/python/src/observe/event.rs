@@ -64,6 +64,11 @@ impl<'a, T: ?Sized> Batch<'a, T> {
         self.count
     }
 
+    /// Returns the resource, if there is one only.
+    pub fn only(&self) -> Option<&'a T> {
+        (self.count == 1).then(|| (self.at)(0))
+    }
+
     /// Iterates over the resources in the order of the call.
     pub fn iter(&self) -> impl Iterator<Item = &'a T> {
         (0..self.count).map(self.at)

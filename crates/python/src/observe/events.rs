@@ -23,7 +23,7 @@ pub trait Listener: Send + Sync {
 pub struct Events {
     /// Bitwise or of all interests.
     interests: AtomicU32,
-    listeners: Mutex<Vec<Arc<dyn Listener>>, rank::Listeners>,
+    listeners: Mutex<Arc<[Arc<dyn Listener>]>, rank::Listeners>,
 }
 
 impl Events {
@@ -31,13 +31,13 @@ impl Events {
     pub fn begin(&self, listener: Arc<dyn Listener>) {
         let mut listeners = self.listeners.lock();
         self.interests.fetch_or(listener.interest(), Ordering::Relaxed);
-        listeners.push(listener);
+        *listeners = listeners.iter().cloned().chain([listener]).collect();
     }
 
     /// Removes a listener; does nothing if it was removed before.
     pub fn end(&self, listener: &Arc<dyn Listener>) {
         let mut listeners = self.listeners.lock();
-        listeners.retain(|it| !Arc::ptr_eq(it, listener));
+        *listeners = listeners.iter().filter(|it| !Arc::ptr_eq(it, listener)).cloned().collect();
         let left = listeners.iter().fold(0, |all, it| all | it.interest());
         self.interests.store(left, Ordering::Relaxed);
     }

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use vkmem_engine::{
-    Error, GuardedRange, GuardedUse, MappedMemory, MemoryAccess, MemoryPropertyFlags, MemoryRange,
-    Pattern,
+    DeviceInfo, Error, GuardedRange, GuardedUse, MappedMemory, MemoryAccess, MemoryPropertyFlags,
+    MemoryRange, Pattern,
 };
 
 use crate::allocator::DeviceAllocator;
@@ -13,6 +13,7 @@ use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::{Checked, Finding, FreedContents};
 use crate::debugging::read_by_device::DeviceReader;
 use crate::host::cache_hints::prefetch_line;
+use crate::host::uncached::read_uncached;
 
 /// Bytes of mapped memory that are copied and compared at a time.
 const STEP: usize = 512;
@@ -33,6 +34,18 @@ impl<'a> Check<'a> {
     pub(super) fn new(allocator: &'a DeviceAllocator, key: u64, by_device: bool) -> Self {
         let reader = DeviceReader::new(allocator.driver().as_ref());
         Self { allocator, key, by_device, reader, outcome: Checked::default() }
+    }
+
+    fn is_visible(&self, memory: &MemoryAccess) -> bool {
+        let flags = self.allocator.driver().info().flags_of(memory.memory_type_index());
+        !self.by_device && flags.contains(MemoryPropertyFlags::HOST_VISIBLE)
+    }
+
+    /// Prepares for a check of ranges of a memory object, by ascending offset.
+    pub(super) fn expect(&mut self, memory: &MemoryAccess, ranges: &[GuardedRange]) {
+        if !self.is_visible(memory) {
+            self.reader.expect(memory, ranges);
+        }
     }
 
     /// Checks ranges of a memory object, by ascending offset.
@@ -58,8 +71,7 @@ impl<'a> Check<'a> {
         wanted.extend(ranges.iter().filter_map(|range| Some((range, expected(range)?))));
         let info = self.allocator.driver().info();
         let index = memory.memory_type_index();
-        let is_visible =
-            !self.by_device && info.flags_of(index).contains(MemoryPropertyFlags::HOST_VISIBLE);
+        let is_visible = self.is_visible(memory);
         let before = self.outcome.findings.len();
         let mut checked = 0;
         if is_visible {
@@ -103,14 +115,14 @@ impl<'a> Check<'a> {
         memory: &MemoryAccess,
         ranges: &[(&GuardedRange, Expected)],
     ) -> Result<u64, Error> {
-        let mapped = memory.map()?;
+        let view = View::of(memory, self.allocator.driver().info())?;
         let mut buffer = [0; STEP];
         for (at, &(range, expected)) in ranges.iter().enumerate() {
             // Margins are far apart, so each of them is in another page.
             if let Some((later, _)) = ranges.get(at + AHEAD) {
-                prefetch_line(mapped.address.at(later.offset).0.get() as u64);
+                prefetch_line(view.mapped.address.at(later.offset).0.get() as u64);
             }
-            let comparison = compare_mapped(&mapped, range, expected, &mut buffer);
+            let comparison = view.compare(range, expected, &mut buffer);
             self.outcome.findings.extend(finding(memory, range, comparison));
         }
         Ok(ranges.len() as u64)
@@ -159,27 +171,52 @@ fn own_atoms(memory: &MemoryAccess, range: &GuardedRange, atom: u64) -> Option<M
     (start < end).then(|| MemoryRange { memory, offset: start, size: end - start })
 }
 
-/// Compares one range. Others may write it meanwhile, so its bytes are copied before they are looked at.
-fn compare_mapped(
-    mapped: &MappedMemory,
-    range: &GuardedRange,
-    expected: Expected,
-    buffer: &mut [u8; STEP],
-) -> Comparison {
-    let mut comparison = Comparison::new(expected);
-    let mut done = 0;
-    while done < range.size {
-        let at = range.offset + done;
-        let step = (range.size - done).min(STEP as u64) as usize;
-        let from = std::ptr::with_exposed_provenance::<u8>(mapped.address.at(at).0.get());
-        let part = &mut buffer[..step];
+/// The host's view of a memory object.
+struct View {
+    mapped: MappedMemory,
+    size: u64,
+    is_cached: bool,
+}
+
+impl View {
+    fn of(memory: &MemoryAccess, info: &DeviceInfo) -> Result<Self, Error> {
+        let flags = info.flags_of(memory.memory_type_index());
+        let is_cached = flags.contains(MemoryPropertyFlags::HOST_CACHED);
+        Ok(Self { mapped: memory.map()?, size: memory.size(), is_cached })
+    }
+
+    /// Compares one range. Others may write it meanwhile, so its bytes are copied before they are looked at.
+    fn compare(
+        &self,
+        range: &GuardedRange,
+        expected: Expected,
+        buffer: &mut [u8; STEP],
+    ) -> Comparison {
+        let mut comparison = Comparison::new(expected);
+        let mut done = 0;
+        while done < range.size {
+            let at = range.offset + done;
+            let step = (range.size - done).min(STEP as u64) as usize;
+            let part = &mut buffer[..step];
+            self.read(at, part);
+            comparison.add(at, part);
+            done += step as u64;
+        }
+        comparison
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) {
+        let address = |offset| self.mapped.address.at(offset).0.get();
+        let from = address(offset);
+        if !self.is_cached {
+            // SAFETY: the memory object is mapped and stays so; the bytes may be written meanwhile.
+            return unsafe { read_uncached(address(0)..address(self.size), from, into) };
+        }
+        let from = std::ptr::with_exposed_provenance::<u8>(from);
         // SAFETY: inside of the mapped memory object, which stays mapped; the bytes may be written meanwhile by
         // what this is to find, and each of them has some value.
-        unsafe { std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), step) };
-        comparison.add(at, part);
-        done += step as u64;
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
     }
-    comparison
 }
 
 fn finding(memory: &MemoryAccess, range: &GuardedRange, comparison: Comparison) -> Option<Finding> {

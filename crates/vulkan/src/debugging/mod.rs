@@ -12,6 +12,7 @@ mod fill_by_device;
 pub(crate) mod finding;
 mod job;
 mod read_by_device;
+mod regions;
 mod scratch;
 pub(crate) mod target;
 mod windows;
@@ -156,7 +157,9 @@ impl MemoryDebugger {
         freed: FreedContents<'_>,
     ) -> Result<Checked, Error> {
         let mut check = self.begin_check(allocator)?;
-        for it in allocator.engine().guarded_ranges(memory_type_bits, pool, false)? {
+        let all = allocator.engine().guarded_ranges(memory_type_bits, pool, false)?;
+        all.iter().for_each(|it| check.expect(&it.memory, &it.ranges));
+        for it in all {
             check.run(&it.memory, &it.ranges, freed)?;
         }
         Ok(check.finish())

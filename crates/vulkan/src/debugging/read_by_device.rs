@@ -8,13 +8,14 @@ use vkmem_engine::{Error, GuardedRange, MemoryAccess};
 
 use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::Unchecked;
+use crate::debugging::regions::Regions;
 use crate::debugging::scratch::{Purpose, Scratch};
 use crate::debugging::windows::{Part, Windows};
 use crate::driver::contract::Driver;
 use crate::driver::submission::TransferCommand;
 
-/// Bytes that are read in one submission at most.
-const AT_ONCE: u64 = 64 << 20;
+/// Bytes that are read in one submission at most. Host memory of that size is allocated for a check.
+const AT_ONCE: u64 = 128 << 20;
 
 const NO_QUEUE: &str = "it cannot be mapped, and the device was wrapped without a queue";
 const NAMED: &str =
@@ -26,6 +27,8 @@ const UNREACHABLE: &str =
 pub(super) struct DeviceReader<'a> {
     driver: &'a dyn Driver,
     scratch: Option<Scratch<'a>>,
+    /// Bytes that the scratch buffer is made for, if nothing needs more.
+    expected: u64,
     /// Kept for its room.
     commands: Vec<TransferCommand>,
     submissions: u64,
@@ -33,7 +36,17 @@ pub(super) struct DeviceReader<'a> {
 
 impl<'a> DeviceReader<'a> {
     pub(super) fn new(driver: &'a dyn Driver) -> Self {
-        Self { driver, scratch: None, commands: Vec::new(), submissions: 0 }
+        Self { driver, scratch: None, expected: 0, commands: Vec::new(), submissions: 0 }
+    }
+
+    /// Makes the scratch buffer large enough for what will be read of a memory object, when it is made.
+    pub(super) fn expect(&mut self, memory: &MemoryAccess, ranges: &[GuardedRange]) {
+        let mut regions = Regions::of(self.driver, memory);
+        for range in ranges {
+            let (offset, size) = (range.offset, range.size);
+            regions.add(&Part { buffer: vk::Buffer::null(), offset, at: offset, size });
+        }
+        self.expected = self.expected.max(regions.size.min(AT_ONCE));
     }
 
     pub(super) fn submissions(&self) -> u64 {
@@ -57,7 +70,6 @@ impl<'a> DeviceReader<'a> {
         };
         let ranges = ranges.iter().copied();
         let count = ranges.len() as u64;
-        let bytes: u64 = ranges.clone().map(|(range, _)| range.size).sum();
         if self.driver.queue_flags().is_empty() {
             return Ok((0, unchecked(count, NO_QUEUE)));
         }
@@ -68,12 +80,15 @@ impl<'a> DeviceReader<'a> {
         let reached = ranges.filter(|(range, _)| windows.reach(extent(range)));
         let read = reached.clone().count() as u64;
         let mut rest = Pieces { ranges: reached, windows: &windows, open: None }.peekable();
+        let none = Regions::of(self.driver, memory);
+        let mut all = none;
+        rest.clone().for_each(|it| _ = all.add(&it.part));
         let mut open: Option<(&GuardedRange, Comparison)> = None;
         while rest.peek().is_some() {
-            let mut now = rest.clone();
+            let (mut now, mut regions) = (rest.clone(), none);
             // SAFETY: the windows live.
-            let mut found = unsafe { self.read(&mut rest, bytes.min(AT_ONCE)) }?;
-            while !found.is_empty() {
+            let found = unsafe { self.read(&mut rest, none, all.size.min(AT_ONCE)) }?;
+            while regions.size < found.len() as u64 {
                 let Some(Piece { range, expected, part }) = now.next() else { break };
                 let comparison = match open.take() {
                     Some((of, comparison)) if of.offset == range.offset => comparison,
@@ -82,8 +97,8 @@ impl<'a> DeviceReader<'a> {
                         Comparison::new(expected)
                     }
                 };
-                let (here, later) = found.split_at(part.size as usize);
-                found = later;
+                let at = regions.add(&part).at as usize;
+                let here = &found[at..][..part.size as usize];
                 open.insert((range, comparison)).1.add(part.at, here);
             }
         }
@@ -91,21 +106,23 @@ impl<'a> DeviceReader<'a> {
         Ok((read, unchecked(count - read, UNREACHABLE)))
     }
 
-    /// Reads as many pieces as fit, one behind the other; the scratch buffer is made for `most` bytes.
+    /// Reads as many pieces as fit, from the beginning of `regions` on; the scratch buffer is made for `most` bytes.
     ///
     /// # Safety
     /// The buffers of the pieces are live.
     unsafe fn read<'r>(
         &mut self,
         pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
+        regions: Regions,
         most: u64,
     ) -> Result<&[u8], Error> {
+        let most = most.max(self.expected);
         if self.scratch.as_ref().is_none_or(|it| it.size < most) {
             self.scratch = None;
             self.scratch = Some(Scratch::new(self.driver, most, Purpose::Download)?);
         }
         let scratch = self.scratch.as_ref().expect("made above");
-        let size = add_copies(&mut self.commands, pieces, scratch.buffer, most);
+        let size = add_copies(&mut self.commands, pieces, regions, (scratch.buffer, most));
         self.submissions += 1;
         // SAFETY: all buffers are live, and the regions lie inside of them.
         unsafe { self.driver.run(&self.commands) }?;
@@ -161,32 +178,78 @@ fn extent(range: &GuardedRange) -> Range<u64> {
     range.offset..range.offset + range.size
 }
 
-/// Replaces `commands` by the copies of pieces, one behind the other, as long as they fit; neighbours are copied
-/// together. Returns their bytes.
+/// Replaces `commands` by the copies of pieces to a buffer, as long as they fit into its size. Returns their bytes.
 fn add_copies<'r>(
     commands: &mut Vec<TransferCommand>,
     pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
-    target: vk::Buffer,
-    most: u64,
+    mut regions: Regions,
+    (target, most): (vk::Buffer, u64),
 ) -> u64 {
     commands.clear();
-    let mut done = 0;
-    while let Some(Piece { part, .. }) = pieces.next_if(|it| done + it.part.size <= most) {
-        if let Some(TransferCommand::CopyBuffer { source, source_offset, size, .. }) =
-            commands.last_mut()
-            && (*source, *source_offset + *size) == (part.buffer, part.offset)
-        {
-            *size += part.size;
-        } else {
-            commands.push(TransferCommand::CopyBuffer {
+    while let Some(Piece { part, .. }) =
+        pieces.next_if(|it| regions.place(&it.part).at + it.part.size <= most)
+    {
+        let place = regions.add(&part);
+        match (commands.last_mut(), place.gap) {
+            (Some(TransferCommand::CopyBuffer { size, .. }), Some(gap)) => *size += gap + part.size,
+            _ => commands.push(TransferCommand::CopyBuffer {
                 source: part.buffer,
                 source_offset: part.offset,
                 target,
-                target_offset: done,
+                target_offset: place.at,
                 size: part.size,
-            });
+            }),
         }
-        done += part.size;
     }
-    done
+    regions.size
+}
+
+#[cfg(test)]
+mod tests {
+    use vkmem_engine::GuardedUse;
+
+    use super::*;
+
+    fn guarded(offset: u64) -> GuardedRange {
+        let (is, neighbours) = (GuardedUse::BackMargin, [None; 2]);
+        GuardedRange { offset, size: 16, is, id: None, neighbours }
+    }
+
+    #[test]
+    fn copies_end_where_the_scratch_buffer_does_and_go_on_at_its_beginning() {
+        let [source, target] = [1, 2].map(<vk::Buffer as vk::Handle>::from_raw);
+        let ranges = [0, 64, 300, 9000, 9016, 9100].map(guarded);
+        let mut pieces = ranges
+            .iter()
+            .map(|range| {
+                let (at, size) = (range.offset, range.size);
+                let part = Part { buffer: source, offset: at, at, size };
+                Piece { range, expected: Expected::Byte(0), part }
+            })
+            .peekable();
+        let mut commands = Vec::new();
+        let mut copies = |most| {
+            let regions = Regions::with_gap(256);
+            let size = add_copies(&mut commands, &mut pieces, regions, (target, most));
+            let regions: Vec<_> = commands
+                .iter()
+                .map(|it| match *it {
+                    TransferCommand::CopyBuffer {
+                        source: from,
+                        source_offset,
+                        target: to,
+                        target_offset,
+                        size,
+                    } if (from, to) == (source, target) => (source_offset, target_offset, size),
+                    ref other => panic!("{other:?}"),
+                })
+                .collect();
+            (regions, size)
+        };
+        // The third piece would fit, but not with what lies before it.
+        assert_eq!(copies(315), (vec![(0, 0, 80)], 80));
+        assert_eq!(copies(48), (vec![(300, 0, 16), (9000, 16, 32)], 48));
+        assert_eq!(copies(48), (vec![(9100, 0, 16)], 16));
+        assert_eq!(copies(48), (vec![], 0));
+    }
 }

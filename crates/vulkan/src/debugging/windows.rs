@@ -105,6 +105,9 @@ impl<'a> Windows<'a> {
 
     /// Returns whether all of a range lies under the buffers.
     pub(super) fn reach(&self, range: Range<u64>) -> bool {
+        if self.under_one(&range).is_some() {
+            return true;
+        }
         let mut rest = range;
         while let Some(part) = self.first_part(rest.clone()) {
             if part.at != rest.start {
@@ -116,8 +119,18 @@ impl<'a> Windows<'a> {
     }
 
     /// Returns the first part of a range that lies under one buffer.
+    #[inline]
     pub(super) fn first_part(&self, range: Range<u64>) -> Option<Part> {
-        self.parts(range).next()
+        self.under_one(&range).or_else(|| self.parts(range).next())
+    }
+
+    /// Returns a range as one part, if all of it lies under one buffer, as almost all ranges do.
+    #[inline]
+    fn under_one(&self, range: &Range<u64>) -> Option<Part> {
+        let holds = |it: &&Window| it.start <= range.start && range.end <= it.start + it.size;
+        let it = self.windows.iter().find(holds).filter(|_| !range.is_empty())?;
+        let (offset, size) = (range.start - it.start, range.end - range.start);
+        Some(Part { buffer: it.buffer, offset, at: range.start, size })
     }
 
     /// Returns the parts of a range that lie under one buffer each, by ascending offset.

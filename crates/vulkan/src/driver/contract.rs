@@ -77,6 +77,12 @@ pub trait Driver: DeviceMemory {
     /// `GRAPHICS` or `COMPUTE` has `TRANSFER`.
     fn queue_flags(&self) -> vk::QueueFlags;
 
+    /// Returns how many bytes a copy to new host memory moves in the time that one more region of it takes. An NVIDIA
+    /// H200 needs 1.65 us for a region, as long as for 6.6 KB.
+    fn bytes_of_a_region(&self) -> u64 {
+        4096
+    }
+
     /// Returns what the last call did that broke a rule of Vulkan, on a driver that looks for that.
     fn last_violation(&self) -> Option<String> {
         None

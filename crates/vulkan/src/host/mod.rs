@@ -3,3 +3,4 @@
 pub(crate) mod cache_hints;
 pub(crate) mod copy;
 pub(crate) mod gather;
+pub(crate) mod uncached;

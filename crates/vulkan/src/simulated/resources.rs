@@ -1,9 +1,9 @@
 //! The live buffers or images of a simulated driver.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use ash::vk;
-use vkmem_engine::{DeviceError, MemoryHandle, MemoryRange, MemoryRequirements};
+use vkmem_engine::{DeviceError, KeyMap, MemoryHandle, MemoryRange, MemoryRequirements};
 
 /// Memory and the offset in it, in bytes.
 pub(super) type MemoryOffset = (MemoryHandle, u64);
@@ -25,7 +25,7 @@ pub(super) struct Resource<S> {
     /// planes are bound.
     pub(super) bound: Option<(MemoryHandle, u64)>,
     /// Layouts of the subresources of an image, if they differ from that of its shape.
-    pub(super) layouts: HashMap<Subresource, vk::ImageLayout>,
+    pub(super) layouts: KeyMap<Subresource, vk::ImageLayout>,
     /// Bound planes of a disjoint image, with memory and offset in bytes.
     pub(super) planes: Vec<(u32, MemoryHandle, u64)>,
 }
@@ -56,7 +56,7 @@ impl<S> Resource<S> {
 pub(super) struct Resources<S> {
     tag: u64,
     next_handle: u64,
-    live: HashMap<u64, Resource<S>>,
+    live: KeyMap<u64, Resource<S>>,
     /// Where those that were destroyed last lay, for messages.
     gone: VecDeque<(u64, MemoryRange)>,
 }
@@ -66,7 +66,7 @@ const MOST_GONE: usize = 1 << 16;
 
 impl<S> Resources<S> {
     pub(super) fn new(tag: u64) -> Self {
-        Self { tag, next_handle: tag + 1, live: HashMap::new(), gone: VecDeque::new() }
+        Self { tag, next_handle: tag + 1, live: KeyMap::default(), gone: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -92,7 +92,7 @@ impl<S> Resources<S> {
                 external,
                 families,
                 bound: None,
-                layouts: HashMap::new(),
+                layouts: KeyMap::default(),
                 planes: Vec::new(),
             },
         );

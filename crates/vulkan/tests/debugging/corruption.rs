@@ -13,7 +13,7 @@ use crate::{FREED, MARGIN, MIB, NEW, World, bare, driver, options};
 
 /// Who writes a byte.
 #[derive(Clone, Copy, Debug)]
-enum Writer {
+pub(crate) enum Writer {
     Device,
     /// Without a flush.
     Host,
@@ -21,7 +21,7 @@ enum Writer {
 
 impl World {
     /// Inverts bits of one byte of a memory object.
-    fn flip(&self, writer: Writer, allocation: &Allocation, offset: i64) {
+    pub(crate) fn flip(&self, writer: Writer, allocation: &Allocation, offset: i64) {
         let at = allocation.offset.checked_add_signed(offset).unwrap();
         let device = self.driver.device();
         match writer {
@@ -43,7 +43,7 @@ impl World {
 
     /// Asserts that one byte that differs is all that is found, with exact figures.
     #[track_caller]
-    fn assert_found(
+    pub(crate) fn assert_found(
         &self,
         allocation: &Allocation,
         offset: i64,
