@@ -1,6 +1,6 @@
 //! [`Records`]: what is known of each allocation, for reports about its memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use vkmem_engine::{AllocationId, PoolKey};
 use vkmem_vulkan::FillTarget;
 
-use super::moment::{Fault, Moment};
+use super::moment::{Fault, Moment, Told};
 use super::report::Report;
 use super::settings::DebugSettings;
+use crate::observe::call_site::AddressMap;
 
 /// Sources of moves whose records may stay after their memory is gone, before it is looked which those are.
 const MANY_LEFT: usize = 256;
@@ -54,17 +55,17 @@ pub struct FreedRecord {
 #[derive(Default)]
 pub struct Records {
     /// Settings of pools that have their own.
-    pub pools: HashMap<PoolKey, DebugSettings>,
+    pub pools: AddressMap<PoolKey, DebugSettings>,
     /// Live allocations whose memory is watched.
-    pub live: HashMap<AllocationId, Record>,
+    pub live: AddressMap<AllocationId, Record>,
     /// What resources have left where they were before a move.
-    left: HashMap<AllocationId, Record>,
+    left: AddressMap<AllocationId, Record>,
     /// Allocations in quarantine.
-    pub freed: HashMap<AllocationId, FreedRecord>,
+    pub freed: AddressMap<AllocationId, FreedRecord>,
     /// What was found and not told yet, with the thread whose call has found it.
-    pub found: Vec<(ThreadId, Report)>,
+    found: Vec<(ThreadId, Report)>,
     /// Faults that were told, or are in `found`: all but checks on demand tell each once.
-    pub told: HashSet<Fault>,
+    told: AddressMap<AllocationId, Told>,
     /// What was left out, as it was told.
     pub left_out: HashSet<String>,
     /// What was left out and not told yet.
@@ -110,9 +111,48 @@ impl Records {
     /// Forgets allocations that have ended.
     pub fn forget(&mut self, id: AllocationId) {
         self.take(id);
-        if !self.told.is_empty() {
-            self.told.retain(|it| it.id() != id);
+        self.told.remove(&id);
+    }
+
+    /// Forgets an allocation whose quarantine is over; returns its record, which refers to Python objects.
+    pub fn leave_quarantine(&mut self, id: AllocationId) -> Option<FreedRecord> {
+        self.told.remove(&id);
+        self.freed.remove(&id)
+    }
+
+    /// Notes that a fault is told; false if that was so before.
+    pub fn tell(&mut self, fault: Fault) -> bool {
+        // What has ended meanwhile would never be forgotten.
+        if !self.knows(fault.id) {
+            return true;
         }
+        let told = fault.among(self.told.entry(fault.id).or_default());
+        told.replace(fault.found) != Some(fault.found)
+    }
+
+    /// Keeps what a call of a thread has found, and has to tell.
+    pub fn find(&mut self, thread: ThreadId, report: Report) {
+        self.found.push((thread, report));
+    }
+
+    /// Takes out what was found, is not told yet, and is among some faults.
+    pub fn take_told(&mut self, faults: &[Fault]) -> Vec<(ThreadId, Report)> {
+        if self.found.is_empty() {
+            return Vec::new();
+        }
+        let mut those: AddressMap<AllocationId, Told> = AddressMap::default();
+        for fault in faults {
+            *fault.among(those.entry(fault.id).or_default()) = Some(fault.found);
+        }
+        let mut is_told = |it: &(ThreadId, Report)| {
+            it.1.fault().is_some_and(|fault| {
+                let told = those.get_mut(&fault.id);
+                told.is_some_and(|told| *fault.among(told) == Some(fault.found))
+            })
+        };
+        let (told, others) = std::mem::take(&mut self.found).into_iter().partition(&mut is_told);
+        self.found = others;
+        told
     }
 
     /// Forgets all of a pool.
@@ -122,7 +162,7 @@ impl Records {
         self.live.retain(|id, _| is_elsewhere(id));
         self.left.retain(|id, _| is_elsewhere(id));
         self.freed.retain(|id, _| is_elsewhere(id));
-        self.told.retain(|it| is_elsewhere(&it.id()));
+        self.told.retain(|id, _| is_elsewhere(id));
     }
 
     /// Notes something that was left out, to be told once.

@@ -25,7 +25,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
@@ -346,6 +346,15 @@ pub trait Debugger: Any + Send + Sync {
         memory_type_bits: u32,
         pool: Option<PoolId>,
     ) -> PyResult<u64>;
+
+    /// Checks all for the last time, for at most a time, and fills nothing from then on; returns whether the check has
+    /// ended.
+    fn check_at_exit(
+        &self,
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        at_most: Duration,
+    ) -> bool;
 
     /// Raises what calls of this thread have found.
     fn raise(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;

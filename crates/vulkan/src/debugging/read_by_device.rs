@@ -2,16 +2,19 @@
 
 use std::iter::Peekable;
 use std::ops::Range;
+use std::sync::Arc;
 
 use ash::vk;
-use vkmem_engine::{Error, GuardedRange, MemoryAccess};
+use vkmem_engine::{GuardedRange, MemoryAccess};
 
 use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::Unchecked;
 use crate::debugging::scratch::{Purpose, Scratch};
+use crate::debugging::unfinished::UnfinishedCheck;
 use crate::debugging::windows::{Part, Windows};
 use crate::driver::contract::Driver;
-use crate::driver::submission::TransferCommand;
+use crate::driver::stopped::{Pause, Stopped, wait_for};
+use crate::driver::submission::{Submission, TransferCommand};
 
 /// Bytes that are read in one submission at most.
 const AT_ONCE: u64 = 64 << 20;
@@ -24,16 +27,20 @@ const UNREACHABLE: &str =
 
 /// Reads memory objects through one scratch buffer.
 pub(super) struct DeviceReader<'a> {
-    driver: &'a dyn Driver,
-    scratch: Option<Scratch<'a>>,
+    driver: &'a Arc<dyn Driver>,
+    scratch: Option<Scratch>,
     /// Kept for its room.
     commands: Vec<TransferCommand>,
     submissions: u64,
+    /// The last submission.
+    last: Submission,
+    pause: Pause<'a>,
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(super) fn new(driver: &'a dyn Driver) -> Self {
-        Self { driver, scratch: None, commands: Vec::new(), submissions: 0 }
+    pub(super) fn new(driver: &'a Arc<dyn Driver>, pause: Pause<'a>) -> Self {
+        let (commands, last) = (Vec::new(), Submission::NONE);
+        Self { driver, scratch: None, commands, submissions: 0, last, pause }
     }
 
     pub(super) fn submissions(&self) -> u64 {
@@ -43,14 +50,17 @@ impl<'a> DeviceReader<'a> {
     /// Compares ranges of a memory object with what they have to hold, by ascending offset, and calls `take` with
     /// the comparison of each. Returns the number of those, and what could not be read.
     ///
+    /// Where `pause` has stopped it, `unfinished` is what the device still uses.
+    ///
     /// # Errors
-    /// Those of the driver calls.
+    /// Those of the driver calls, and `Interrupted`.
     pub(super) fn compare(
         &mut self,
         memory: &MemoryAccess,
         ranges: &[(&GuardedRange, Expected)],
+        unfinished: &mut Option<UnfinishedCheck>,
         mut take: impl FnMut(&GuardedRange, Comparison),
-    ) -> Result<(u64, Option<Unchecked>), Error> {
+    ) -> Result<(u64, Option<Unchecked>), Stopped> {
         let unchecked = |ranges, why| {
             let (memory_type_index, memory) = (memory.memory_type_index(), memory.handle());
             (ranges > 0).then_some(Unchecked { memory, memory_type_index, ranges, why })
@@ -72,7 +82,17 @@ impl<'a> DeviceReader<'a> {
         while rest.peek().is_some() {
             let mut now = rest.clone();
             // SAFETY: the windows live.
-            let mut found = unsafe { self.read(&mut rest, bytes.min(AT_ONCE)) }?;
+            let read = unsafe { self.read(&mut rest, bytes.min(AT_ONCE)) };
+            let mut found = match read {
+                Ok(found) => found,
+                Err(stopped) => {
+                    if let (Stopped::Interrupted, Some(scratch)) = (&stopped, self.scratch.take()) {
+                        let (driver, last) = (self.driver.clone(), self.last);
+                        *unfinished = Some(UnfinishedCheck::new(driver, last, windows, scratch));
+                    }
+                    return Err(stopped);
+                }
+            };
             while !found.is_empty() {
                 let Some(Piece { range, expected, part }) = now.next() else { break };
                 let comparison = match open.take() {
@@ -99,7 +119,7 @@ impl<'a> DeviceReader<'a> {
         &mut self,
         pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
         most: u64,
-    ) -> Result<&[u8], Error> {
+    ) -> Result<&[u8], Stopped> {
         if self.scratch.as_ref().is_none_or(|it| it.size < most) {
             self.scratch = None;
             self.scratch = Some(Scratch::new(self.driver, most, Purpose::Download)?);
@@ -108,9 +128,10 @@ impl<'a> DeviceReader<'a> {
         let size = add_copies(&mut self.commands, pieces, scratch.buffer, most);
         self.submissions += 1;
         // SAFETY: all buffers are live, and the regions lie inside of them.
-        unsafe { self.driver.run(&self.commands) }?;
+        self.last = unsafe { self.driver.submit(&self.commands) }?;
+        wait_for(self.driver.as_ref(), self.last, self.pause)?;
         // SAFETY: the submission has ended.
-        unsafe { scratch.read(size) }
+        Ok(unsafe { scratch.read(size) }?)
     }
 }
 
@@ -126,7 +147,7 @@ struct Piece<'r> {
 #[derive(Clone)]
 struct Pieces<'r, 'w, I> {
     ranges: I,
-    windows: &'w Windows<'w>,
+    windows: &'w Windows,
     /// The current range, and the offset in the memory object up to which its pieces were returned.
     open: Option<(&'r GuardedRange, Expected, u64)>,
 }
