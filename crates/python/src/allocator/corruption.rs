@@ -58,8 +58,11 @@ impl Allocator {
     /// printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes it, and so does the end
     /// of the `Allocator` object. Returns the callback, so it can be used as a decorator.
     fn on_corruption<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        exchange(&self.state.on_corruption, callable(&callback)?);
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            exchange(&self.state.on_corruption, callable(&callback)?);
+            Ok(callback)
+        })
     }
 }

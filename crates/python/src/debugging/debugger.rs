@@ -218,7 +218,29 @@ impl Debugger for AllocatorDebugger {
         raising::raise_found(py, allocator, &self.0, None)
     }
 
+    fn begin_change(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<bool> {
+        let state = &self.0;
+        if state.running.is_changing() {
+            return Ok(false);
+        }
+        self.check_all(py, allocator);
+        if let Some(raised) = state.running.take_interrupt() {
+            return Err(raised);
+        }
+        state.records.lock().hold_back(thread::current().id());
+        state.running.begin_change();
+        Ok(true)
+    }
+
+    fn end_change(&self) {
+        self.0.running.end_change();
+        self.0.records.lock().let_out(thread::current().id());
+    }
+
     fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        if self.0.running.is_changing() {
+            return Ok(());
+        }
         self.check_all(py, allocator);
         self.raise(py, allocator)
     }

@@ -64,6 +64,8 @@ pub struct Records {
     pub freed: AddressMap<AllocationId, FreedRecord>,
     /// What was found and not told yet, with the thread whose call has found it.
     found: Vec<(ThreadId, Report)>,
+    /// What was found before a call that runs, which raises it at its end.
+    held_back: Vec<(ThreadId, Report)>,
     /// Faults that were told, or are in `found`: all but checks on demand tell each once.
     told: AddressMap<AllocationId, Told>,
     /// What was left out, as it was told.
@@ -133,6 +135,16 @@ impl Records {
     /// Keeps what a call of a thread has found, and has to tell.
     pub fn find(&mut self, thread: ThreadId, report: Report) {
         self.found.push((thread, report));
+    }
+
+    /// Keeps what a thread has found until [`let_out`](Self::let_out).
+    pub fn hold_back(&mut self, thread: ThreadId) {
+        self.held_back.extend(self.found.extract_if(.., |it| it.0 == thread));
+    }
+
+    /// Lets that be told.
+    pub fn let_out(&mut self, thread: ThreadId) {
+        self.found.extend(self.held_back.extract_if(.., |it| it.0 == thread));
     }
 
     /// Takes out what was found, is not told yet, and is among some faults.

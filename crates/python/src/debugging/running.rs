@@ -20,6 +20,8 @@ struct Threads {
     checking: Vec<ThreadId>,
     /// Those in a callback of `on_corruption`: what they find there is told without another call of it.
     telling: Vec<ThreadId>,
+    /// Those in a call that changes something: all was checked when that began.
+    changing: Vec<ThreadId>,
     /// What handlers of signals have raised while a check has waited, with the thread whose call has to raise it.
     interrupts: Vec<(ThreadId, PyErr)>,
 }
@@ -75,6 +77,22 @@ impl Running {
     pub fn tell<T>(&self, tell: impl FnOnce() -> T) -> Option<T> {
         let _entry = self.enter(|it| &mut it.telling)?;
         Some(tell())
+    }
+
+    /// Begins a call of this thread that changes something.
+    pub fn begin_change(&self) {
+        self.threads.lock().changing.push(thread::current().id());
+    }
+
+    /// Ends that.
+    pub fn end_change(&self) {
+        let me = thread::current().id();
+        self.threads.lock().changing.retain(|it| *it != me);
+    }
+
+    /// Returns whether this thread is in a call that changes something.
+    pub fn is_changing(&self) -> bool {
+        self.threads.lock().changing.contains(&thread::current().id())
     }
 
     /// Looks for signals while a check waits; returns whether it has to stop, because a handler has raised something.

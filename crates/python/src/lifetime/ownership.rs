@@ -338,6 +338,14 @@ pub trait Debugger: Any + Send + Sync {
     /// Checks all at the beginning of a call, and raises what is found.
     fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
 
+    /// Checks all at the beginning of a call that changes something, and keeps what is found until
+    /// [`end_change`](Self::end_change); false, and nothing is done, inside of another one of this thread. An exception
+    /// where a handler of a signal raises one.
+    fn begin_change(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<bool>;
+
+    /// Lets what was found at the beginning be raised.
+    fn end_change(&self);
+
     /// Checks memory types or a pool, and raises what is found; returns the number of ranges that were checked.
     fn check(
         &self,
