@@ -7,7 +7,7 @@ import os
 import random
 
 import vk_mem
-from vk_mem import Allocator, Device, DeviceType, SimulatedDevice
+from vk_mem import Allocator, Debug, Device, DeviceType, SimulatedDevice
 
 __all__ = ["any_device", "check_device", "the_driver"]
 
@@ -37,6 +37,14 @@ def any_device(number: int) -> Device:
     return SimulatedDevice(names[turn - 1])
 
 
+DEBUGS = (
+    Debug(detect_corruption=True),
+    Debug(fill="nan", fill_on_free="pattern", detect_corruption=True, quarantine="64K"),
+    Debug(fill=0x5A, detect_corruption=True, quarantine="2 frames", check="frame"),
+    Debug(detect_corruption=True, margin=64, check="call"),
+)
+
+
 def any_allocator(device: Device, dice: random.Random) -> Allocator:
     """One with options that matter to what lies where."""
     heaps = device.memory_properties.memory_heaps
@@ -49,6 +57,7 @@ def any_allocator(device: Device, dice: random.Random) -> Allocator:
         empty_block_retention=dice.choice([None, 0.0, vk_mem.EmptyBlockRetention(count=2)]),
         prefetch=dice.random() < 0.3,
         track_call_sites=dice.choice([None, True, 3]),
+        debug=dice.choice([None, *DEBUGS]),
     )
 
 

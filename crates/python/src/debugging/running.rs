@@ -59,7 +59,8 @@ impl Running {
         if is_new {
             ids.push(me);
         }
-        is_new.then_some(Entry { of: self, list })
+        // Not made for nothing: its end takes the thread out of the list.
+        is_new.then(|| Entry { of: self, list })
     }
 
     /// Runs a check of all; does nothing, and returns `None`, on a thread that is inside of one, or of a callback that

@@ -24,6 +24,17 @@ use crate::interpreter::try_attach;
 use crate::lifetime::ownership::AllocatorState;
 use crate::observe::call_site::AddressMap;
 
+const NOT_CHECKED: &str = "margins of what was freed were not checked";
+
+/// How a check of all came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// It has ended, or failed.
+    Ended,
+    /// A handler of a signal has raised something.
+    Interrupted,
+}
+
 /// What an allocator has that looks for faults of the program.
 pub struct DebugState {
     /// The settings of what is in no pool with settings of its own.
@@ -133,15 +144,18 @@ impl DebugState {
         if ids.is_empty() {
             return;
         }
-        let (what, pause) = ("margins of what was freed were not checked", || self.running.pause());
+        let pause = || self.running.pause();
         let done = self.memory.check_some(&allocator.device_allocator, &ids, &pause);
         match self.outcome(done) {
             Ok(checked) => self.keep(allocator, checked.findings),
-            Err(Stopped::Failed(error)) => self.note_failure(what, &error),
-            Err(Stopped::Interrupted) => {
-                self.records.lock().leave_out(format!("{what}: a signal has interrupted that"));
-            }
+            Err(Stopped::Failed(error)) => self.note_failure(NOT_CHECKED, &error),
+            Err(Stopped::Interrupted) => self.note_interrupt(),
         }
+    }
+
+    /// Notes that the check of what is freed was interrupted, which cannot be made up for.
+    fn note_interrupt(&self) {
+        self.records.lock().leave_out(format!("{NOT_CHECKED}: a signal has interrupted that"));
     }
 
     /// Returns the outcome of a check; of one that was interrupted it keeps what the device still uses.
@@ -196,8 +210,12 @@ impl DebugState {
     pub(super) fn free(&self, allocator: &AllocatorState, ids: &[AllocationId]) {
         let is_over = self.running.is_over();
         let checks_all = self.checks_calls.load(Ordering::Relaxed);
-        if !is_over && !(checks_all && self.check_all(allocator)) {
-            self.check_margins(allocator, ids);
+        let checked_all = if checks_all && !is_over { self.check_all(allocator) } else { None };
+        match checked_all {
+            _ if is_over => {}
+            Some(Checks::Ended) => {}
+            Some(Checks::Interrupted) => self.note_interrupt(),
+            None => self.check_margins(allocator, ids),
         }
         let (mut fills, mut kept): (Vec<(FillTarget, u8)>, Vec<AllocationId>) = Default::default();
         {
@@ -290,15 +308,18 @@ impl DebugState {
         }
     }
 
-    /// Checks all pools and keeps what is found; false on a thread that is inside of a check or of the callback.
-    pub(super) fn check_all(&self, allocator: &AllocatorState) -> bool {
-        let check = || match self.check(allocator, u32::MAX, None) {
-            Ok(checked) => self.keep(allocator, checked.findings),
-            Err(Stopped::Failed(error)) => self.note_failure("memory was not checked", &error),
-            // Nothing was told yet: the next check finds all of it.
-            Err(Stopped::Interrupted) => {}
+    /// Checks all pools and keeps what is found; `None` on a thread that is inside of a check or of the callback.
+    pub(super) fn check_all(&self, allocator: &AllocatorState) -> Option<Checks> {
+        let check = || {
+            match self.check(allocator, u32::MAX, None) {
+                Ok(checked) => self.keep(allocator, checked.findings),
+                Err(Stopped::Failed(error)) => self.note_failure("memory was not checked", &error),
+                // Nothing was told yet: the next check finds all of it.
+                Err(Stopped::Interrupted) => return Checks::Interrupted,
+            }
+            Checks::Ended
         };
-        self.running.check_all(check).is_some()
+        self.running.check_all(check)
     }
 
     /// Checks memory types or a pool, until a handler of a signal has raised something.

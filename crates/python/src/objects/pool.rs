@@ -151,10 +151,15 @@ impl PoolKeywords {
 }
 
 impl Pool {
-    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.state.pins.is_closed() {
             return Err(use_after_free(py, "the pool is closed"));
         }
+        self.state.allocator.check_open(py)
+    }
+
+    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+        self.check_open(py)?;
         let _inside = self.state.allocator.enter(py)?;
         self.state.allocator.engine().pool_info(self.state.id).or_raise(py)
     }
@@ -305,7 +310,7 @@ impl Pool {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().rules(slf.py())?;
+        slf.get().check_open(slf.py())?;
         Ok(slf)
     }
 
