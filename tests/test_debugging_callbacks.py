@@ -45,8 +45,7 @@ def test_a_check_inside_of_it_raises_without_another_call(
 ) -> None:
     with Allocator(device, debug=Debug(detect_corruption=True, check=check)) as allocator:
         its = make(allocator, 3)
-        for address in [address_of(it) for it in its]:
-            ctypes.memset(address + 256, 0, 1)
+        addresses = [address_of(it) for it in its]
         depth, most, inside = 0, 0, []
 
         @allocator.on_corruption
@@ -60,6 +59,8 @@ def test_a_check_inside_of_it_raises_without_another_call(
             finally:
                 depth -= 1
 
+        for address in addresses:
+            ctypes.memset(address + 256, 0, 1)
         with pytest.raises(CorruptionError) as caught:
             allocator.check_corruption()
         assert (most, inside, len(caught.value.others)) == (1, [2, 2, 2], 2)
