@@ -106,7 +106,7 @@ class Program:
         chosen = dict(self.rng.choice(keywords))
         data = self.data(size)
         if chosen.pop("data", False):
-            self.buffers[self.allocator.create_buffer(usage=TRANSFER, data=data, **chosen)] = data
+            self.buffers[self.allocator.create_buffer(size, TRANSFER, data=data)] = data
             return
         made = self.allocator.create_buffer(size, TRANSFER, **chosen)
         self.buffers[made] = data
