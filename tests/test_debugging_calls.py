@@ -1,4 +1,4 @@
-"""`check="call"`: what ends or changes something does it, and raises afterwards what was found before."""
+"""`check="call"`: a call that changes something does so, and raises then what was found before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import pytest
 from support import IMAGE_TRANSFER, LOSABLE, MAPPED, RANDOM, RGBA8, TRANSFER, pattern
 
 import vk_mem
-from vk_mem import Allocator, Buffer, CorruptionError, Debug, OutOfDeviceMemoryError, SimulatedDevice
+from vk_mem import (
+    Allocator,
+    Buffer,
+    CorruptionError,
+    Debug,
+    OutOfDeviceMemoryError,
+    SimulatedDevice,
+)
 
 CALLS = Debug(detect_corruption=True, check="call")
 

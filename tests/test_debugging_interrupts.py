@@ -1,4 +1,4 @@
-"""Checks that wait for the device: Ctrl-C stops them, and the end of the interpreter waits no longer."""
+"""Checks that wait for the device: Ctrl-C stops them, and the interpreter exits without them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_ends_a_resource_has_ended_it(device: SimulatedDevice, check: Any) 
 
 def test_a_frame_that_is_interrupted_has_begun(device: SimulatedDevice) -> None:
     debug = Debug(detect_corruption=True, check="frame")
-    with three(device, debug) as (allocator, _, its, flip):
+    with three(device, debug) as (allocator, _, _, flip):
         flip(256)
         with never_ending(device):
             interrupted(lambda: allocator.set_current_frame_index(1))

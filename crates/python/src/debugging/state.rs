@@ -163,7 +163,7 @@ impl DebugState {
         done.map_err(|stopped| match stopped {
             CheckStopped::Failed(error) => Stopped::Failed(error),
             CheckStopped::Interrupted(unfinished) => {
-                unfinished.into_iter().for_each(|it| self.running.leave(it));
+                unfinished.into_iter().for_each(|it| self.running.leave(*it));
                 Stopped::Interrupted
             }
         })

@@ -55,7 +55,7 @@ impl<'a> Check<'a> {
             (Stopped::Interrupted, None) => CheckStopped::Interrupted(None),
             (Stopped::Interrupted, Some(mut unfinished)) => {
                 unfinished.keep(memory);
-                CheckStopped::Interrupted(Some(unfinished))
+                CheckStopped::Interrupted(Some(Box::new(unfinished)))
             }
         }
     }

@@ -62,7 +62,7 @@ pub enum CheckStopped {
     /// A call failed.
     Failed(Error),
     /// The caller wanted it; with what the device still uses, if it uses anything.
-    Interrupted(Option<UnfinishedCheck>),
+    Interrupted(Option<Box<UnfinishedCheck>>),
 }
 
 impl From<Error> for CheckStopped {
