@@ -152,6 +152,15 @@ def equals(counted: vk_mem.Statistics, walk: dict[str, Any]) -> bool:
     """Whether they say the same. A dump says no size of dedicated memory but the allocation's."""
     used, unused = walk["used"], walk["unused"]
     scattered = 1 - max(unused) / sum(unused) if unused else 0.0
+    if held := counted.margin_bytes + counted.quarantined_bytes:
+        # They are unused ranges of a dump, as in VMA; in dedicated memory it leaves them out.
+        return (
+            counted.block_count >= len(walk["blocks"]) + walk["dedicated"]
+            and counted.block_bytes >= sum(walk["blocks"])
+            and counted.allocation_count == len(used)
+            and counted.allocation_bytes == sum(used)
+            and counted.unused_range_bytes <= sum(unused) <= counted.unused_range_bytes + held
+        )
     return (
         counted.block_count == len(walk["blocks"]) + walk["dedicated"]
         and counted.block_bytes >= sum(walk["blocks"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import random
+import warnings
 
 import vk_mem
-from vk_mem import Allocator, Device, DeviceType, SimulatedDevice
+from vk_mem import Allocator, Debug, Device, DeviceType, SimulatedDevice
 
 __all__ = ["any_device", "check_device", "the_driver"]
 
@@ -37,18 +38,31 @@ def any_device(number: int) -> Device:
     return SimulatedDevice(names[turn - 1])
 
 
+DEBUGS = (
+    Debug(detect_corruption=True),
+    Debug(fill="nan", fill_on_free="pattern", detect_corruption=True, quarantine="64K"),
+    Debug(fill=0x5A, detect_corruption=True, quarantine="2 frames", check="frame"),
+    Debug(detect_corruption=True, margin=64, check="call"),
+)
+
+
 def any_allocator(device: Device, dice: random.Random) -> Allocator:
     """One with options that matter to what lies where."""
     heaps = device.memory_properties.memory_heaps
     limits = [dice.choice([None, None, 64 << 20]) for _ in heaps]
+    debug = dice.choice([None, *DEBUGS])
+    # Calls are made to fail: what cannot be filled then is told.
+    warnings.filterwarnings("ignore", "debug: ", vk_mem.CorruptionWarning)
     return Allocator(
         device,
         preferred_block_size=dice.choice([None, 1 << 20, 4 << 20]),
-        heap_size_limits=dice.choice([None, limits]),
+        # The margins of a heap go through a ring as large as these limits.
+        heap_size_limits=None if debug else dice.choice([None, limits]),
         frames_in_flight=dice.choice([0, 1, 2]),
         empty_block_retention=dice.choice([None, 0.0, vk_mem.EmptyBlockRetention(count=2)]),
         prefetch=dice.random() < 0.3,
         track_call_sites=dice.choice([None, True, 3]),
+        debug=debug,
     )
 
 

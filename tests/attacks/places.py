@@ -109,3 +109,5 @@ class Place:
         self.pass_frames()
         for pool in self.pools:
             pool.close()
+        # Margins of heaps go through its rings.
+        self.allocator.transfers.close()

@@ -54,6 +54,39 @@ impl Describe for Nothing {
     }
 }
 
+/// The margins of one allocation have the neighbours that a walk over all finds.
+#[test]
+fn neighbours_of_one_are_those_of_a_walk() {
+    for algorithm in Algorithm::ALL {
+        let world = world(quarantine(QuarantineLimit::Bytes(40 * KIB)));
+        let pool = pool(&world, algorithm, MIB, 2);
+        let allocator = &world.allocator;
+        let mut live: Vec<Allocation> = Vec::new();
+        for step in 0..600_usize {
+            if step % 3 == 2 {
+                let gone = live.swap_remove(step * 7 % live.len());
+                drop(allocator.free(gone.id).unwrap());
+            } else if let Ok(made) = make(&world, pool, 200 + (step as u64 * 37) % 3000) {
+                allocator.note_filled(made.id).unwrap();
+                live.push(made);
+            }
+            if step % 50 != 49 {
+                continue;
+            }
+            let all = allocator.guarded_ranges(!0, Some(pool), false).unwrap();
+            let mut quarantined = 0;
+            for range in all.iter().flat_map(|it| &it.ranges) {
+                let id = range.id.unwrap();
+                match allocator.guarded_ranges_of(id, true) {
+                    Ok(one) => assert!(one.ranges.contains(range), "{algorithm:?} {step}"),
+                    Err(_) => quarantined += 1,
+                }
+            }
+            assert!(quarantined > 0, "{algorithm:?} {step}");
+        }
+    }
+}
+
 /// M1: `TestDebugMargin`.
 #[test]
 fn margins_lie_between_neighbours_on_each_device() {

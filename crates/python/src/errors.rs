@@ -22,7 +22,7 @@ pub fn keep_raised(raised: Option<PyErr>) {
 }
 
 /// Returns what a queue lock raised, if that is what the error reports.
-fn take_raised(error: &CallError) -> Option<PyErr> {
+pub fn take_raised(error: &CallError) -> Option<PyErr> {
     matches!(error.call, QUEUE_LOCK | QUEUE_UNLOCK).then(|| RAISED.take()).flatten()
 }
 

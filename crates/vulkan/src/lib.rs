@@ -19,6 +19,7 @@ pub use allocator::sharing::read_allocation_chain;
 pub use debugging::MemoryDebugger;
 pub use debugging::finding::{Checked, Finding, FreedContents, Unchecked};
 pub use debugging::target::{FillTarget, ImageContents, LeftOut, LeftOutPart};
+pub use debugging::unfinished::{CheckStopped, UnfinishedCheck};
 pub use device::callbacks::AllocationCallbacks;
 pub use device::memory_locks::set_wait;
 pub use device::open::{DeviceSelector, OpenOptions, enumerate};
@@ -31,6 +32,7 @@ pub use driver::external::{ExternalMemory, ExternalSupport};
 pub use driver::faults::{AddressBinding, FaultAddress, FaultInfo, VendorFault};
 pub use driver::host_image_copy::{HostCopyPerformance, HostImageCopy, HostRegion};
 pub use driver::resource_handle::ResourceHandle;
+pub use driver::stopped::{Pause, Stopped};
 pub use driver::submission::{
     ClearValue, LayoutChange, QUEUE_LOCK, QUEUE_UNLOCK, QueueLock, Submission, TransferCommand,
     first_texels, has_run, layout_aspects,
@@ -46,7 +48,7 @@ pub use instance::validation::ValidationLog;
 pub use simulated::driver::SimulatedDriver;
 pub use simulated::pending::Completion;
 pub use simulated::rules::RequirementRules;
-pub use transfer::engine::{Between, Fill, Pause, Stopped, TransferCounts, TransferEngine};
+pub use transfer::engine::{Between, Fill, TransferCounts, TransferEngine};
 pub use transfer::image::{ImagePart, MipChain, UsedImage};
 pub use transfer::image_host::{HostImageCall, HostLayouts, HostSource, HostTexels};
 pub use transfer::job::{Job, Progress};

@@ -98,7 +98,7 @@ impl Allocator {
     }
 
     /// Returns the margins of one allocation, none if they do not [hold the pattern](Self::note_filled). Its
-    /// neighbours are only looked up if asked for, which takes O(regions of the block).
+    /// neighbours are only looked up if asked for.
     ///
     /// # Errors
     /// [`Error::UseAfterFree`] if the id is stale; [`Error::NoHostMemory`].

@@ -39,13 +39,15 @@ impl Allocator {
         #[pyo3(from_py_with = threshold)] threshold: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = callback.py();
-        let _inside = self.state.enter(py)?;
-        if !(0.0..=1.0).contains(&threshold) {
-            return Err(invalid(py, format!("threshold is {threshold}, not from 0 to 1")));
-        }
-        let is_set = self.handlers.set_pressure(&callback)?;
-        self.state.engine().set_pressure_threshold(is_set.then_some(threshold));
-        Ok(callback)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            if !(0.0..=1.0).contains(&threshold) {
+                return Err(invalid(py, format!("threshold is {threshold}, not from 0 to 1")));
+            }
+            let is_set = self.handlers.set_pressure(&callback)?;
+            self.state.engine().set_pressure_threshold(is_set.then_some(threshold));
+            Ok(callback)
+        })
     }
 
     /// Calls `callback(error)` before a call that creates, allocates, aliases or imports raises an
@@ -60,18 +62,23 @@ impl Allocator {
     /// failure inside it is raised there at once. There is one callback at a time; None removes it. Returns
     /// the callback, so it can be used as a decorator.
     fn on_out_of_memory<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        self.handlers.set_out_of_memory(&callback)?;
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            self.handlers.set_out_of_memory(&callback)?;
+            Ok(callback)
+        })
     }
 
     /// Frees the retained empty blocks, except for `min_block_count` of each pool. Returns their size in
     /// bytes. Waits until blocks that `defragment` has emptied are given back to the device, too.
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
-        let _inside = self.state.enter(py)?;
-        let bytes = detach(py, || self.state.engine().trim());
-        self.handlers.call_pending(py, &self.state);
-        Ok(bytes)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let bytes = detach(py, || self.state.engine().trim());
+            self.handlers.call_pending(py, &self.state);
+            Ok(bytes)
+        })
     }
 
     /// Calls `callback(event)` after each successful `vkAllocateMemory` and each `vkFreeMemory`
@@ -85,8 +92,11 @@ impl Allocator {
     /// is printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes it, and
     /// so does the end of the `Allocator` object. Returns the callback, so it can be used as a decorator.
     fn on_device_memory<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        self.state.listen_to_device_memory(&callback)?;
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            self.state.listen_to_device_memory(&callback)?;
+            Ok(callback)
+        })
     }
 }

@@ -35,7 +35,8 @@ impl Allocator {
     /// are set (`vmaCheckCorruption`), in all pools. Returns the number of ranges that were checked.
     ///
     /// Memory that the host can map is read by it, all other memory by one submission to the device's queue for each
-    /// block. What the device has not finished yet is not seen.
+    /// block. What the device has not finished yet is not seen. A signal whose handler raises, as Ctrl-C, ends the wait for
+    /// the device; the next check finds all.
     ///
     /// Raises `CorruptionError` with what was found, and `FeatureNotPresentError` if nothing of these types can be
     /// checked: without `debug=vk_mem.Debug(detect_corruption=True)` or a quarantine. O(allocations).
@@ -54,12 +55,16 @@ impl Allocator {
     /// Calls `callback(error)` with each `CorruptionError` before it is raised, and in place of the
     /// `CorruptionWarning` where nothing can be raised.
     ///
-    /// The callback runs without locks, in the call that has found it, and may use the allocator. An exception in it is
-    /// printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes it, and so does the end
+    /// The callback runs without locks, in the call that has found it, and may use the allocator: a check inside of it
+    /// raises without calling it again. An exception in it is printed (`sys.unraisablehook`), not raised, but for those
+    /// that are no errors, as `KeyboardInterrupt`, which leave the call once all was told. There is one callback at a time; None removes it, and so does the end
     /// of the `Allocator` object. Returns the callback, so it can be used as a decorator.
     fn on_corruption<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        exchange(&self.state.on_corruption, callable(&callback)?);
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            exchange(&self.state.on_corruption, callable(&callback)?);
+            Ok(callback)
+        })
     }
 }

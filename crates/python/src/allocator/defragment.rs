@@ -103,48 +103,50 @@ impl Allocator {
         max_seconds: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(py)?;
-        let algorithm = thoroughness(py, algorithm)?;
-        let from = pool.map(|pool| pool.get().state.clone());
-        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let most = max_bytes.map_or(Ok(u64::MAX), |it| quantity(it, "max_bytes"))?;
-        let time = max_seconds.map(seconds_at_most).transpose()?;
-        let progress = progress.map(callable).transpose()?.flatten();
-        let until = time.and_then(|time| Instant::now().checked_add(time));
-        let info = DefragmentationInfo {
-            pool: from.as_ref().map(|pool| pool.id),
-            algorithm,
-            slides: slide::is_possible(&self.state),
-            ..DefragmentationInfo::default()
-        };
-        let mut run = Run::begin(py, &self.state, &info)?;
-        let most_of_pass = if until.is_some() { TIMED_PASS_BYTES } else { PASS_BYTES };
-        loop {
-            let left = most.saturating_sub(run.figures().done.bytes_moved);
-            if left == 0 || until.is_some_and(|until| Instant::now() >= until) {
-                break;
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let algorithm = thoroughness(py, algorithm)?;
+            let from = pool.map(|pool| pool.get().state.clone());
+            let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+            let most = max_bytes.map_or(Ok(u64::MAX), |it| quantity(it, "max_bytes"))?;
+            let time = max_seconds.map(seconds_at_most).transpose()?;
+            let progress = progress.map(callable).transpose()?.flatten();
+            let until = time.and_then(|time| Instant::now().checked_add(time));
+            let info = DefragmentationInfo {
+                pool: from.as_ref().map(|pool| pool.id),
+                algorithm,
+                slides: slide::is_possible(&self.state),
+                ..DefragmentationInfo::default()
+            };
+            let mut run = Run::begin(py, &self.state, &info)?;
+            let most_of_pass = if until.is_some() { TIMED_PASS_BYTES } else { PASS_BYTES };
+            loop {
+                let left = most.saturating_sub(run.figures().done.bytes_moved);
+                if left == 0 || until.is_some_and(|until| Instant::now() >= until) {
+                    break;
+                }
+                run.limit(left.min(most_of_pass), PASS_MOVES);
+                let pass = self.pass(py, &mut run)?;
+                if pass.is_done {
+                    break;
+                }
+                // The room that this frees is used by the next pass.
+                let mover = Mover::of(&self.state);
+                mover.settle_all(py, &self.state)?;
+                if let Some(progress) = &progress {
+                    let figures = statistics(py, &run.figures())?;
+                    in_one_process(py, || progress.call1(py, (figures,)))??;
+                }
+                py.check_signals()?;
             }
-            run.limit(left.min(most_of_pass), PASS_MOVES);
-            let pass = self.pass(py, &mut run)?;
-            if pass.is_done {
-                break;
-            }
-            // The room that this frees is used by the next pass.
-            let mover = Mover::of(&self.state);
-            mover.settle_all(py, &self.state)?;
-            if let Some(progress) = &progress {
-                let figures = statistics(py, &run.figures())?;
-                in_one_process(py, || progress.call1(py, (figures,)))??;
-            }
-            py.check_signals()?;
-        }
-        run.count_mapped(&self.state, info.pool);
-        let figures = run.figures();
-        run.end(&self.state);
-        detach(py, || self.state.engine().wait_for_releases());
-        self.handlers.call_pending(py, &self.state);
-        self.state.raise_found(py)?;
-        statistics(py, &figures)
+            run.count_mapped(&self.state, info.pool);
+            let figures = run.figures();
+            run.end(&self.state);
+            detach(py, || self.state.engine().wait_for_releases());
+            self.handlers.call_pending(py, &self.state);
+            self.state.raise_found(py)?;
+            statistics(py, &figures)
+        })
     }
 
     /// Makes a few of the moves that `defragment` would make, to be called once a frame; returns the
@@ -169,18 +171,21 @@ impl Allocator {
         pool: Option<&Bound<'py, Pool>>,
         algorithm: Option<Text>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(py)?;
-        let algorithm = thoroughness(py, algorithm)?;
-        let from = pool.map(|pool| pool.get().state.clone());
-        let _pool = enter_pool(py, from.as_ref(), &self.state)?;
-        let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
-        let max_moves = max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
-        let pool = from.as_ref().map(|pool| pool.id);
-        let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
-        let figures = self.step(py, Asker::Program, pool, algorithm, max_bytes, max_moves)?;
-        self.handlers.call_pending(py, &self.state);
-        self.state.raise_found(py)?;
-        statistics(py, &figures)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let algorithm = thoroughness(py, algorithm)?;
+            let from = pool.map(|pool| pool.get().state.clone());
+            let _pool = enter_pool(py, from.as_ref(), &self.state)?;
+            let max_bytes = max_bytes.map_or(Ok(STEP_BYTES), |it| quantity(it, "max_bytes"))?;
+            let max_moves =
+                max_moves.map_or(Ok(STEP_MOVES.into()), |it| quantity(it, "max_moves"))?;
+            let pool = from.as_ref().map(|pool| pool.id);
+            let max_moves = u32::try_from(max_moves).unwrap_or(u32::MAX);
+            let figures = self.step(py, Asker::Program, pool, algorithm, max_bytes, max_moves)?;
+            self.handlers.call_pending(py, &self.state);
+            self.state.raise_found(py)?;
+            statistics(py, &figures)
+        })
     }
 
     /// Begins a defragmentation whose copies the caller makes (`vmaBeginDefragmentation`), for programs that
@@ -248,8 +253,11 @@ impl Allocator {
     /// printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes it. Returns the
     /// callback, so it can be used as a decorator.
     fn on_move<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        self.handlers.set_moved(&callback)?;
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            self.handlers.set_moved(&callback)?;
+            Ok(callback)
+        })
     }
 }

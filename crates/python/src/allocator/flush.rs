@@ -24,34 +24,39 @@ impl Allocator {
         run: fn(&[Part<'_>]) -> Result<(), FailedItem>,
     ) -> PyResult<()> {
         let py = allocations.py();
-        let _inside = self.state.enter(py)?;
-        let mut objects = sequences::items(allocations, "allocations")?;
-        // Start and size of those that are ranges of a buffer.
-        let mut ranges = vec![None; objects.len()];
-        for (index, object) in objects.iter_mut().enumerate() {
-            let checked = whole(object, &mut ranges[index])
-                .and_then(|()| self.check_here(object, "Buffer, Image or Allocation").map(drop));
-            checked.map_err(|why| about_item(py, index, why))?;
-        }
-        let count = objects.len();
-        let offsets = numbers(offsets, "offsets", "offset", 0, count)?;
-        let sizes = numbers(sizes, "sizes", "size", u64::MAX, count)?;
-        let faces = objects.iter().map(|object| Ok(object.cast::<ResourceObject>()?.get().face()));
-        let faces: Vec<_> = faces.collect::<PyResult<_>>()?;
-        // Each stays pinned until the driver call returns.
-        let mut pins = Vec::with_capacity(count);
-        let mut parts: Vec<Part<'_>> = Vec::with_capacity(count);
-        for (index, face) in faces.iter().enumerate() {
-            let resource: &Resource = face.resource;
-            let pin = resource.enter_memory(py).and_then(|pin| {
-                resource.check_host_access(face, py)?;
-                let (offset, size) = inside(py, ranges[index], offsets[index], sizes[index])?;
-                parts.push((resource, offset, size));
-                Ok(pin)
-            });
-            pins.push(pin.map_err(|why| about_item(py, index, why))?);
-        }
-        detach(py, || run(&parts)).map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let mut objects = sequences::items(allocations, "allocations")?;
+            // Start and size of those that are ranges of a buffer.
+            let mut ranges = vec![None; objects.len()];
+            for (index, object) in objects.iter_mut().enumerate() {
+                let checked = whole(object, &mut ranges[index]).and_then(|()| {
+                    self.check_here(object, "Buffer, Image or Allocation").map(drop)
+                });
+                checked.map_err(|why| about_item(py, index, why))?;
+            }
+            let count = objects.len();
+            let offsets = numbers(offsets, "offsets", "offset", 0, count)?;
+            let sizes = numbers(sizes, "sizes", "size", u64::MAX, count)?;
+            let faces =
+                objects.iter().map(|object| Ok(object.cast::<ResourceObject>()?.get().face()));
+            let faces: Vec<_> = faces.collect::<PyResult<_>>()?;
+            // Each stays pinned until the driver call returns.
+            let mut pins = Vec::with_capacity(count);
+            let mut parts: Vec<Part<'_>> = Vec::with_capacity(count);
+            for (index, face) in faces.iter().enumerate() {
+                let resource: &Resource = face.resource;
+                let pin = resource.enter_memory(py).and_then(|pin| {
+                    resource.check_host_access(face, py)?;
+                    let (offset, size) = inside(py, ranges[index], offsets[index], sizes[index])?;
+                    parts.push((resource, offset, size));
+                    Ok(pin)
+                });
+                pins.push(pin.map_err(|why| about_item(py, index, why))?);
+            }
+            detach(py, || run(&parts))
+                .map_err(|failed| to_py_of_item(py, &failed.error, failed.index))
+        })
     }
 }
 

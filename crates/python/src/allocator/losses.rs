@@ -41,23 +41,28 @@ impl Allocator {
         py: Python<'py>,
         resources: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let _inside = self.state.enter(py)?;
-        if resources.is_instance_of::<ResourceObject>() {
-            let kind = resources.get_type().name()?;
-            let why =
-                format!("resources must be a list of resources, not {kind}: touch() is for one");
-            return Err(PyTypeError::new_err(why));
-        }
-        Touches::of(&self.state, resources)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            if resources.is_instance_of::<ResourceObject>() {
+                let kind = resources.get_type().name()?;
+                let why = format!(
+                    "resources must be a list of resources, not {kind}: touch() is for one"
+                );
+                return Err(PyTypeError::new_err(why));
+            }
+            Touches::of(&self.state, resources)
+        })
     }
 
     /// Takes the memory of all resources that may be lost now, in all pools: created with `CAN_BECOME_LOST`, not used
     /// in this frame and in the `frames_in_use` frames before, and neither mapped nor held. Returns their number.
     fn make_allocations_lost(&self, py: Python<'_>) -> PyResult<usize> {
-        let _inside = self.state.enter(py)?;
-        let count = self.state.make_allocations_lost(py, None)?;
-        self.handlers.call_pending(py, &self.state);
-        Ok(count)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let count = self.state.make_allocations_lost(py, None)?;
+            self.handlers.call_pending(py, &self.state);
+            Ok(count)
+        })
     }
 
     /// Creates an `Allocation` that is lost from the start (`vmaCreateLostAllocation` of VMA 2.3), to stand for one
@@ -74,8 +79,11 @@ impl Allocator {
     /// exception in it is printed (`sys.unraisablehook`), not raised. There is one callback at a time; None removes
     /// it, and so does the end of the `Allocator` object. Returns the callback, so it can be used as a decorator.
     fn on_lost<'py>(&self, callback: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.state.enter(callback.py())?;
-        exchange(&self.state.on_lost, callable(&callback)?);
-        Ok(callback)
+        let py = callback.py();
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            exchange(&self.state.on_lost, callable(&callback)?);
+            Ok(callback)
+        })
     }
 }

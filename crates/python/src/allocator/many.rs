@@ -392,15 +392,17 @@ impl Allocator {
     /// or an `Image` and for an allocation of another allocator.
     #[pyo3(signature = (allocations))]
     fn free_memory_pages(&self, py: Python<'_>, allocations: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _inside = self.state.enter(py)?;
-        let objects = sequences::objects_to_end(allocations, "allocations", |object| {
-            if !object.is_instance_of::<Allocation>() {
-                let kind = object.get_type().name()?;
-                return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
-            }
-            self.check_own(object, "Allocation")
-        })?;
-        self.end_all(py, &objects)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let objects = sequences::objects_to_end(allocations, "allocations", |object| {
+                if !object.is_instance_of::<Allocation>() {
+                    let kind = object.get_type().name()?;
+                    return Err(PyTypeError::new_err(format!("{kind} is no Allocation")));
+                }
+                self.check_own(object, "Allocation")
+            })?;
+            self.end_all(py, &objects)
+        })
     }
 
     /// Destroys many buffers and images, and frees allocations, in one call: all or none (`vmaDestroyBuffer`
@@ -410,11 +412,13 @@ impl Allocator {
     /// Raises what `destroy` and `free_memory_pages` raise.
     #[pyo3(signature = (resources))]
     fn destroy_many(&self, py: Python<'_>, resources: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _inside = self.state.enter(py)?;
-        let classes = "Buffer, Image or Allocation";
-        let objects = sequences::objects_to_end(resources, "resources", |object| {
-            self.check_own(object, classes)
-        })?;
-        self.end_all(py, &objects)
+        self.state.change(py, || {
+            let _inside = self.state.enter(py)?;
+            let classes = "Buffer, Image or Allocation";
+            let objects = sequences::objects_to_end(resources, "resources", |object| {
+                self.check_own(object, classes)
+            })?;
+            self.end_all(py, &objects)
+        })
     }
 }

@@ -465,6 +465,7 @@ impl Allocator {
     ///
     /// Raises `InvalidArgumentError` for any other lower index.
     fn set_current_frame_index(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.state.change(py, || {
         let _inside = self.state.enter(py)?;
         let frame = unsigned(frame, "frame")?;
         let frames = self.state.begin_frame(frame).map_err(|current| {
@@ -492,6 +493,7 @@ impl Allocator {
         self.step_by_itself(py);
         self.handlers.call_pending(py, &self.state);
         self.state.debugger().map_or(Ok(()), |it| it.begin_frame(py, &self.state))
+        })
     }
 
     /// Whether `close` was called.
@@ -512,7 +514,7 @@ impl Allocator {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        drop(slf.get().state.enter(slf.py())?);
+        slf.get().state.check_open(slf.py())?;
         Ok(slf)
     }
 

@@ -34,7 +34,7 @@ impl Allocator {
     /// rings of 64 MiB, which are allocated when they are first needed.
     #[getter]
     fn transfers(&self, py: Python<'_>) -> PyResult<Transfers> {
-        let _inside = self.state.enter(py)?;
+        self.state.check_open(py)?;
         Ok(Transfers::of(&self.state))
     }
 }

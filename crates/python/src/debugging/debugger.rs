@@ -3,20 +3,23 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
-use vkmem_engine::{AllocationId, Error, PoolId, PoolKey};
-use vkmem_vulkan::{FillTarget, ResourceHandle};
+use vkmem_engine::{AllocationId, PoolId, PoolKey};
+use vkmem_vulkan::{FillTarget, ResourceHandle, Stopped};
 
 use super::listener::Watcher;
 use super::moment::Moment;
-use super::raising;
+use super::raising::{self, keeping_interrupts};
 use super::records::Record;
-use super::settings::{Contents, DebugSettings};
+use super::settings::DebugSettings;
 use super::state::DebugState;
 use crate::errors::{feature_not_present, to_py};
-use crate::interpreter::{detach, in_finaliser};
+use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::debugger::nothing_to_check;
 use crate::lifetime::location::Location;
 use crate::lifetime::ownership::{AllocatorState, Created, Debugger, ResourceRef};
@@ -50,6 +53,7 @@ impl AllocatorDebugger {
         if is_new {
             let (of, state) = (Arc::downgrade(allocator), made.0.clone());
             let watcher = Arc::new(Watcher { allocator: of, state });
+            allocator.background.lock().push(made.0.running.clone());
             allocator.engine().set_quarantine_owner(Some(watcher.clone()));
             allocator.events.begin(watcher);
         }
@@ -85,34 +89,11 @@ impl AllocatorDebugger {
         }
     }
 
-    /// Fills new resources, those with the same settings together.
-    fn prepare(&self, allocator: &AllocatorState, made: Vec<(FillTarget, Option<Contents>)>) {
-        let state = &self.0;
-        let mut rest = made;
-        while let Some((_, contents)) = rest.first().copied() {
-            let its = rest.extract_if(.., |it| it.1 == contents);
-            let targets: Vec<FillTarget> = its.map(|it| it.0).collect();
-            let fill = contents.map(Contents::of_new);
-            // SAFETY: the resources are new, and pinned, so that nothing uses, moves or ends them.
-            let done = unsafe { state.memory.prepare(&allocator.device_allocator, &targets, fill) };
-            match done {
-                Ok(left_out) => state.note_left_out(&left_out),
-                Err(error) => state.note_failure("new memory was not filled", &error),
-            }
-        }
-    }
-
     /// Checks all, if no check of this thread is running, and keeps what is found.
     fn check_all(&self, py: Python<'_>, allocator: &AllocatorState) {
-        let state = &self.0;
-        if allocator.is_abandoned() || !state.begin_check() {
-            return;
+        if !allocator.is_abandoned() {
+            detach(py, || self.0.check_all(allocator));
         }
-        detach(py, || match state.check_all(allocator) {
-            Ok(findings) => state.keep(allocator, findings),
-            Err(error) => state.note_failure("memory was not checked", &error),
-        });
-        state.end_check();
     }
 
     /// Returns whether anything is watched in a pool, or in a pool of some memory types.
@@ -170,11 +151,11 @@ impl Debugger for AllocatorDebugger {
         }
         pinned.retain(|it| it.pins.add(py));
         if !fills.is_empty() {
-            detach(py, || self.prepare(allocator, fills));
+            detach(py, || self.0.prepare(allocator, fills));
         }
         pinned.into_iter().for_each(|it| it.pins.remove(py));
         if self.0.has_news() {
-            in_finaliser(py, || self.report(py, allocator));
+            keeping_interrupts(py, || self.report(py, allocator));
         }
     }
 
@@ -229,11 +210,32 @@ impl Debugger for AllocatorDebugger {
         if self.0.checks_frames.load(Ordering::Relaxed) {
             self.check_all(py, allocator);
         }
-        let reports = self.0.records.lock().take_found(None);
-        raising::raise(py, allocator, &self.0, &reports)
+        raising::raise_found(py, allocator, &self.0, None)
+    }
+
+    fn begin_change(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<bool> {
+        let state = &self.0;
+        if state.running.is_changing() {
+            return Ok(false);
+        }
+        self.check_all(py, allocator);
+        if let Some(raised) = state.running.take_interrupt() {
+            return Err(raised);
+        }
+        state.records.lock().hold_back(thread::current().id());
+        state.running.begin_change();
+        Ok(true)
+    }
+
+    fn end_change(&self) {
+        self.0.running.end_change();
+        self.0.records.lock().let_out(thread::current().id());
     }
 
     fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        if self.0.running.is_changing() {
+            return Ok(());
+        }
         self.check_all(py, allocator);
         self.raise(py, allocator)
     }
@@ -249,17 +251,16 @@ impl Debugger for AllocatorDebugger {
         if !self.watches(allocator, memory_type_bits, pool) {
             return Err(nothing_to_check(py));
         }
-        let contents = |id| state.contents(id);
         let checked = detach(py, || {
-            let memory = &state.memory;
-            let checked =
-                memory.check(&allocator.device_allocator, memory_type_bits, pool, &contents)?;
+            let checked = state.check(allocator, memory_type_bits, pool)?;
             let reports = state.reports(allocator, checked.findings);
-            Ok::<_, Error>((reports, checked.ranges, checked.unchecked))
+            Ok((reports, checked.ranges, checked.unchecked))
         });
-        let (reports, ranges, unchecked) = checked.map_err(|error| to_py(py, &error))?;
-        state.note_told(&reports);
-        raising::raise(py, allocator, state, &reports)?;
+        let (reports, ranges, unchecked) = checked.map_err(|stopped| match stopped {
+            Stopped::Failed(error) => to_py(py, &error),
+            Stopped::Interrupted => raising::interrupt(&state.running),
+        })?;
+        raising::raise_told(py, allocator, state, &reports)?;
         match unchecked.first() {
             Some(first) if ranges == 0 => {
                 let why = format!("memory cannot be checked: {}", first.why);
@@ -273,8 +274,7 @@ impl Debugger for AllocatorDebugger {
         if !self.0.has_news() {
             return Ok(());
         }
-        let reports = self.0.records.lock().take_found(Some(std::thread::current().id()));
-        raising::raise(py, allocator, &self.0, &reports)
+        raising::raise_found(py, allocator, &self.0, Some(std::thread::current().id()))
     }
 
     fn report(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
@@ -283,7 +283,27 @@ impl Debugger for AllocatorDebugger {
         }
         // What other threads have found that make no call any more is told at the end.
         let me = (!allocator.pins.is_closed()).then(|| std::thread::current().id());
-        let reports = self.0.records.lock().take_found(me);
-        raising::report(py, allocator, &self.0, &reports)
+        raising::report_found(py, allocator, &self.0, me)
+    }
+
+    fn check_at_exit(
+        &self,
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        at_most: Duration,
+    ) -> bool {
+        let (sender, receiver) = mpsc::channel();
+        let (state, of) = (self.0.clone(), allocator.clone());
+        // A thread of its own can be left alone where the device, or the owner's lock of its queue, does not answer.
+        let begun = thread::Builder::new().spawn(move || {
+            enter_thread();
+            state.check_all(&of);
+            // Before anybody hears of it: the last reference must not end here.
+            drop(of);
+            let _ = sender.send(());
+        });
+        let has_ended = begun.is_ok() && detach(py, move || receiver.recv_timeout(at_most).is_ok());
+        self.0.running.stop();
+        has_ended
     }
 }

@@ -7,6 +7,7 @@ pub mod raising;
 pub mod read;
 mod records;
 mod report;
+mod running;
 pub mod settings;
 mod state;
 mod text;

@@ -28,18 +28,23 @@ impl Moment {
     }
 }
 
-/// Tells one fault from others.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fault(AllocationId, u8, u64, u64, u64);
+/// What was found in one of the ranges of an allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The allocation.
+    pub id: AllocationId,
+    /// The range.
+    pub is: GuardedUse,
+    /// Which of its bytes are wrong.
+    pub found: Difference,
+}
+
+/// The faults of an allocation that were told last, one for each kind of range.
+pub type Told = [Option<Difference>; 4];
 
 impl Fault {
-    /// A difference in a range of an allocation.
-    pub fn new(id: AllocationId, is: GuardedUse, found: &Difference) -> Self {
-        Self(id, is as u8, found.offset, found.length, found.count)
-    }
-
-    /// Returns the allocation.
-    pub fn id(&self) -> AllocationId {
-        self.0
+    /// Returns the place of what was told of such a range.
+    pub fn among(self, told: &mut Told) -> &mut Option<Difference> {
+        &mut told[self.is as usize]
     }
 }

@@ -1,11 +1,15 @@
 //! Telling the program what was found: by the callback, by exceptions, by warnings.
 
 use std::ffi::CString;
+use std::thread::ThreadId;
 
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
 use super::report::Report;
+use super::running::Running;
 use super::state::DebugState;
 use crate::arguments::callback::current;
 use crate::errors::{is_corruption, raised};
@@ -17,45 +21,115 @@ use crate::process::forks::in_one_process;
 /// A call makes exceptions of so many faults at most: each has a text, and there may be a fault in each allocation.
 const MOST_ERRORS: usize = 100;
 
-/// Raises what was found; first the callback is called with each. Does nothing if there is nothing.
-pub(super) fn raise(
+/// Raises what calls of a thread have found, or those of all; first the callback is called with each. Before that it
+/// raises what a handler of a signal has raised meanwhile: what was found is told by the next call then.
+pub(super) fn raise_found(
+    py: Python<'_>,
+    allocator: &AllocatorState,
+    state: &DebugState,
+    thread: Option<ThreadId>,
+) -> PyResult<()> {
+    keeping_interrupts(py, || tell_left_out(py, state));
+    if let Some(raised) = state.running.take_interrupt() {
+        return Err(raised);
+    }
+    let reports = state.records.lock().take_found(thread);
+    if reports.is_empty() {
+        return Ok(());
+    }
+    match errors(py, allocator, &reports) {
+        Ok(errors) => raise_errors(py, allocator, state, errors),
+        Err(error) => {
+            state.keep_reports(reports);
+            Err(error)
+        }
+    }
+}
+
+/// Raises all that a check on demand has found, and nothing else tells that again.
+pub(super) fn raise_told(
     py: Python<'_>,
     allocator: &AllocatorState,
     state: &DebugState,
     reports: &[Report],
 ) -> PyResult<()> {
-    in_finaliser(py, || tell_left_out(py, state));
+    keeping_interrupts(py, || tell_left_out(py, state));
     if reports.is_empty() {
         return Ok(());
     }
     let errors = errors(py, allocator, reports)?;
-    call_back(py, allocator, &errors);
-    match errors.into_iter().next() {
-        Some(first) => Err(raised(first)),
-        None => Ok(()),
-    }
+    state.note_told(reports);
+    raise_errors(py, allocator, state, errors)
 }
 
-/// Calls the callback with what was found, or issues warnings if there is none. An exception where warnings are
-/// errors.
-pub(super) fn report(
+fn raise_errors(
     py: Python<'_>,
     allocator: &AllocatorState,
     state: &DebugState,
-    reports: &[Report],
+    errors: Vec<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let (_, interrupt) = call_back(py, allocator, state, &errors);
+    let found = errors.into_iter().next().map(raised);
+    match (interrupt, found) {
+        (Some(interrupt), found) => {
+            interrupt.set_context(py, found);
+            Err(interrupt)
+        }
+        (None, Some(found)) => Err(found),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Calls the callback with what calls of a thread have found, or those of all; or issues warnings if there is none. An
+/// exception where warnings are errors, and where a handler of a signal has raised one.
+pub(super) fn report_found(
+    py: Python<'_>,
+    allocator: &AllocatorState,
+    state: &DebugState,
+    thread: Option<ThreadId>,
 ) -> PyResult<()> {
     let mut done = tell_left_out(py, state);
+    if let Some(raised) = state.running.take_interrupt() {
+        done = done.and(Err(raised));
+    }
+    let reports = state.records.lock().take_found(thread);
     if reports.is_empty() {
         return done;
     }
-    let errors = errors(py, allocator, reports)?;
-    if call_back(py, allocator, &errors) {
-        return done;
+    let errors = match errors(py, allocator, &reports) {
+        Ok(errors) => errors,
+        Err(error) => {
+            state.keep_reports(reports);
+            return done.and(Err(error));
+        }
+    };
+    let (is_told, interrupt) = call_back(py, allocator, state, &errors);
+    if is_told {
+        return interrupt.map_or(done, Err);
     }
     for error in errors {
         done = done.and(warn(py, &error.str()?.to_string_lossy(), 1));
     }
     done
+}
+
+/// Returns the exception of a check that was interrupted.
+pub(super) fn interrupt(running: &Running) -> PyErr {
+    let raised = running.take_interrupt();
+    raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err("the check was interrupted"))
+}
+
+/// Runs a function that may raise in a place where nothing may be raised: prints its exception and keeps the current
+/// one. A `KeyboardInterrupt` is raised once the call has ended, as if the signal came then.
+pub(super) fn keeping_interrupts(py: Python<'_>, run: impl FnOnce() -> PyResult<()>) {
+    in_finaliser(py, || match run() {
+        Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => {
+            // SAFETY: attached; it sets a flag.
+            unsafe { ffi::PyErr_SetInterrupt() };
+            Ok(())
+        }
+        done => done,
+    });
 }
 
 /// Returns the exceptions; the first one has the others.
@@ -75,16 +149,29 @@ fn errors<'py>(
     Ok(made)
 }
 
-/// Calls the callback of `Allocator.on_corruption` with each; false if there is none. Exceptions in it are printed.
-fn call_back(py: Python<'_>, allocator: &AllocatorState, errors: &[Bound<'_, PyAny>]) -> bool {
-    let Some(callback) = current(py, &allocator.on_corruption) else { return false };
-    for error in errors {
-        let called = in_one_process(py, || callback.call1((error,)));
-        if let Err(error) = called.and_then(|it| it) {
-            error.write_unraisable(py, Some(&callback));
+/// Calls the callback of `Allocator.on_corruption` with each, unless this thread is inside of it; returns whether it was
+/// called. Exceptions in it are printed, but for those that are no errors: the first of them is returned.
+fn call_back(
+    py: Python<'_>,
+    allocator: &AllocatorState,
+    state: &DebugState,
+    errors: &[Bound<'_, PyAny>],
+) -> (bool, Option<PyErr>) {
+    let Some(callback) = current(py, &allocator.on_corruption) else { return (false, None) };
+    let mut interrupt = None;
+    let told = state.running.tell(|| {
+        for error in errors {
+            let called = in_one_process(py, || callback.call1((error,)));
+            match called.and_then(|it| it) {
+                Ok(_) => {}
+                Err(raised) if raised.is_instance_of::<PyException>(py) || interrupt.is_some() => {
+                    raised.write_unraisable(py, Some(&callback));
+                }
+                Err(raised) => interrupt = Some(raised),
+            }
         }
-    }
-    true
+    });
+    (told.is_some(), interrupt)
 }
 
 /// Issues a warning for each reason for which memory is not filled or not checked.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, KeyMap, KeySet, PoolKey};
+use vkmem_engine::{AllocationId, KeyMap, PoolKey};
 use vkmem_vulkan::FillTarget;
 
-use super::moment::{Fault, Moment};
+use super::moment::{Fault, Moment, Told};
 use super::report::Report;
 use super::settings::DebugSettings;
 
@@ -65,9 +65,11 @@ pub struct Records {
     /// Allocations in quarantine.
     pub freed: KeyMap<AllocationId, FreedRecord>,
     /// What was found and not told yet, with the thread whose call has found it.
-    pub found: Vec<(ThreadId, Report)>,
+    found: Vec<(ThreadId, Report)>,
+    /// What was found before a call that runs, which raises it at its end.
+    held_back: Vec<(ThreadId, Report)>,
     /// Faults that were told, or are in `found`: all but checks on demand tell each once.
-    pub told: KeySet<Fault>,
+    told: KeyMap<AllocationId, Told>,
     /// What was left out, as it was told.
     pub left_out: HashSet<String>,
     /// What was left out and not told yet.
@@ -120,9 +122,58 @@ impl Records {
         {
             self.ended_objects.push(object);
         }
-        if !self.told.is_empty() {
-            self.told.retain(|it| it.id() != id);
+        self.told.remove(&id);
+    }
+
+    /// Forgets an allocation whose quarantine is over; returns its record, which refers to Python objects.
+    pub fn leave_quarantine(&mut self, id: AllocationId) -> Option<FreedRecord> {
+        self.told.remove(&id);
+        self.freed.remove(&id)
+    }
+
+    /// Notes that a fault is told; false if that was so before.
+    pub fn tell(&mut self, fault: Fault) -> bool {
+        // What has ended meanwhile would never be forgotten.
+        if !self.knows(fault.id) {
+            return true;
         }
+        let told = fault.among(self.told.entry(fault.id).or_default());
+        told.replace(fault.found) != Some(fault.found)
+    }
+
+    /// Keeps what a call of a thread has found, and has to tell.
+    pub fn find(&mut self, thread: ThreadId, report: Report) {
+        self.found.push((thread, report));
+    }
+
+    /// Keeps what a thread has found until [`let_out`](Self::let_out).
+    pub fn hold_back(&mut self, thread: ThreadId) {
+        self.held_back.extend(self.found.extract_if(.., |it| it.0 == thread));
+    }
+
+    /// Lets that be told.
+    pub fn let_out(&mut self, thread: ThreadId) {
+        self.found.extend(self.held_back.extract_if(.., |it| it.0 == thread));
+    }
+
+    /// Takes out what was found, is not told yet, and is among some faults.
+    pub fn take_told(&mut self, faults: &[Fault]) -> Vec<(ThreadId, Report)> {
+        if self.found.is_empty() {
+            return Vec::new();
+        }
+        let mut those: KeyMap<AllocationId, Told> = KeyMap::default();
+        for fault in faults {
+            *fault.among(those.entry(fault.id).or_default()) = Some(fault.found);
+        }
+        let mut is_told = |it: &(ThreadId, Report)| {
+            it.1.fault().is_some_and(|fault| {
+                let told = those.get_mut(&fault.id);
+                told.is_some_and(|told| *fault.among(told) == Some(fault.found))
+            })
+        };
+        let (told, others) = std::mem::take(&mut self.found).into_iter().partition(&mut is_told);
+        self.found = others;
+        told
     }
 
     /// Forgets all of a pool.
@@ -132,7 +183,7 @@ impl Records {
         self.live.retain(|id, _| is_elsewhere(id));
         self.left.retain(|id, _| is_elsewhere(id));
         self.freed.retain(|id, _| is_elsewhere(id));
-        self.told.retain(|it| is_elsewhere(&it.id()));
+        self.told.retain(|id, _| is_elsewhere(id));
     }
 
     /// Notes something that was left out, to be told once.

@@ -94,7 +94,7 @@ impl Report {
     /// Returns what tells the fault from others; `None` in memory that belongs to nothing.
     pub fn fault(&self) -> Option<Fault> {
         let range = &self.finding.range;
-        range.id.map(|id| Fault::new(id, range.is, &self.finding.difference))
+        range.id.map(|id| Fault { id, is: range.is, found: self.finding.difference })
     }
 
     /// Returns where the first wrong byte is, counted from the start of the allocation.

@@ -3,7 +3,7 @@
 use vkmem_engine::{DebugOptions, QuarantineLimit};
 
 /// What memory is filled with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Contents {
     /// VMA's bytes: 0xDC in new memory, 0xEF in freed memory.
     Pattern,

@@ -2,19 +2,38 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, ThreadId};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pyo3::exceptions::PyException;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{AllocationId, Error, GuardedUse, PoolKey, Quarantined};
-use vkmem_vulkan::{FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger};
+use vkmem_engine::{AllocationId, Error, GuardedUse, PoolId, PoolKey, Quarantined};
+use vkmem_vulkan::{
+    CheckStopped, Checked, FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger, Stopped,
+};
 
 use super::moment::{Fault, Moment};
 use super::records::{FreedRecord, Record, Records};
 use super::report::{Party, Report};
-use super::settings::{CheckMode, DebugSettings};
+use super::running::Running;
+use super::settings::{CheckMode, Contents, DebugSettings};
+use crate::errors::take_raised;
+use crate::interpreter::try_attach;
 use crate::lifetime::ownership::AllocatorState;
+use crate::observe::call_site::AddressMap;
+
+const NOT_CHECKED: &str = "margins of what was freed were not checked";
+
+/// How a check of all came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// It has ended, or failed.
+    Ended,
+    /// A handler of a signal has raised something.
+    Interrupted,
+}
 
 /// What an allocator has that looks for faults of the program.
 pub struct DebugState {
@@ -25,8 +44,8 @@ pub struct DebugState {
     pub(super) checks_calls: AtomicBool,
     pub(super) checks_frames: AtomicBool,
     pub(super) records: Mutex<Records, rank::DebugRecords>,
-    /// Threads that check all at the moment: what they call meanwhile does not.
-    pub(super) checking: Mutex<Vec<ThreadId>, rank::DebugChecks>,
+    /// The checks that are made at the moment.
+    pub(super) running: Arc<Running>,
 }
 
 /// Returns a key for the patterns of an allocator: no two of a process have the same, nor those of another process
@@ -44,7 +63,7 @@ impl DebugState {
             checks_calls: AtomicBool::new(false),
             checks_frames: AtomicBool::new(false),
             records: Mutex::default(),
-            checking: Mutex::default(),
+            running: Arc::default(),
         };
         made.note_mode(&settings);
         made
@@ -80,6 +99,13 @@ impl DebugState {
 
     /// Notes what could not be done, unless the device is lost: then nothing can be, and each call says so.
     pub(super) fn note_failure(&self, what: &str, error: &Error) {
+        if let Error::Device(failed) = error
+            && let Some(raised) = take_raised(failed)
+            && try_attach(|py| raised.is_instance_of::<PyException>(py)) == Some(false)
+        {
+            // An interrupt while the owner's lock was entered: it goes on from the call that this is part of.
+            self.running.interrupt(raised);
+        }
         if error.vk_result() != Some(-4) && !matches!(error, Error::UseAfterFree) {
             self.records.lock().leave_out(format!("{what}: {error}"));
         }
@@ -121,10 +147,29 @@ impl DebugState {
         if ids.is_empty() {
             return;
         }
-        match self.memory.check_some(&allocator.device_allocator, &ids) {
+        let pause = || self.running.pause();
+        let done = self.memory.check_some(&allocator.device_allocator, &ids, &pause);
+        match self.outcome(done) {
             Ok(checked) => self.keep(allocator, checked.findings),
-            Err(error) => self.note_failure("margins of what was freed were not checked", &error),
+            Err(Stopped::Failed(error)) => self.note_failure(NOT_CHECKED, &error),
+            Err(Stopped::Interrupted) => self.note_interrupt(),
         }
+    }
+
+    /// Notes that the check of what is freed was interrupted, which cannot be made up for.
+    fn note_interrupt(&self) {
+        self.records.lock().leave_out(format!("{NOT_CHECKED}: a signal has interrupted that"));
+    }
+
+    /// Returns the outcome of a check; of one that was interrupted it keeps what the device still uses.
+    fn outcome(&self, done: Result<Checked, CheckStopped>) -> Result<Checked, Stopped> {
+        done.map_err(|stopped| match stopped {
+            CheckStopped::Failed(error) => Stopped::Failed(error),
+            CheckStopped::Interrupted(unfinished) => {
+                unfinished.into_iter().for_each(|it| self.running.leave(*it));
+                Stopped::Interrupted
+            }
+        })
     }
 
     /// Keeps what was found for the call of this thread, but for what was told before.
@@ -134,12 +179,12 @@ impl DebugState {
         }
         let me = thread::current().id();
         let mut findings = findings;
-        findings.iter_mut().for_each(|it| add_neighbours(allocator, it));
+        add_neighbours(allocator, &mut findings);
         let reports = self.reports(allocator, findings);
         let mut records = self.records.lock();
         for report in reports {
-            if report.fault().is_none_or(|it| records.told.insert(it)) {
-                records.found.push((me, report));
+            if report.fault().is_none_or(|it| records.tell(it)) {
+                records.find(me, report);
             }
         }
     }
@@ -154,41 +199,47 @@ impl DebugState {
         }
     }
 
+    /// Keeps reports that could not be told yet, for the next call of this thread.
+    pub(super) fn keep_reports(&self, reports: Vec<Report>) {
+        let me = thread::current().id();
+        let mut records = self.records.lock();
+        reports.into_iter().for_each(|report| records.find(me, report));
+    }
+
     /// Notes what a check on demand tells: nothing else tells that again.
     pub(super) fn note_told(&self, reports: &[Report]) {
-        let faults: HashSet<Fault> = reports.iter().filter_map(Report::fault).collect();
+        let faults: Vec<Fault> = reports.iter().filter_map(Report::fault).collect();
         let mut records = self.records.lock();
-        let is_told = |it: &(ThreadId, Report)| it.1.fault().is_some_and(|it| faults.contains(&it));
-        let (told, others) = std::mem::take(&mut records.found).into_iter().partition(is_told);
-        records.found = others;
-        // What has ended meanwhile would never be forgotten.
-        let is_there = |it: &Fault| records.knows(it.id());
-        let those: Vec<Fault> = faults.iter().filter(|it| is_there(it)).copied().collect();
-        records.told.extend(those);
+        let told = records.take_told(&faults);
+        for fault in faults {
+            records.tell(fault);
+        }
         drop(records);
         // Without the lock: they refer to Python objects.
-        drop::<Vec<(ThreadId, Report)>>(told);
+        drop(told);
     }
 
     /// Checks and fills what is about to be freed; what goes into quarantine has a record from then on.
     pub(super) fn free(&self, allocator: &AllocatorState, ids: &[AllocationId]) {
-        if self.checks_calls.load(Ordering::Relaxed) && self.begin_check() {
-            if let Ok(findings) = self.check_all(allocator) {
-                self.keep(allocator, findings);
-            }
-            self.end_check();
-        } else {
-            self.check_margins(allocator, ids);
+        let is_over = self.running.is_over();
+        let checks_all = self.checks_calls.load(Ordering::Relaxed);
+        let checked_all = if checks_all && !is_over { self.check_all(allocator) } else { None };
+        match checked_all {
+            _ if is_over => {}
+            Some(Checks::Ended) => {}
+            Some(Checks::Interrupted) => self.note_interrupt(),
+            None => self.check_margins(allocator, ids),
         }
-        let (mut fills, mut kept): (Vec<(u8, FillTarget)>, Vec<AllocationId>) = Default::default();
+        let (mut fills, mut kept): (Vec<(FillTarget, u8)>, Vec<AllocationId>) = Default::default();
         {
             let mut records = self.records.lock();
             for id in ids {
                 let settings = self.settings_of(&records, id.pool_key());
-                if let Some(with) = settings.contents_of_freed()
+                if !is_over
+                    && let Some(with) = settings.contents_of_freed()
                     && let Some(record) = records.get(*id)
                 {
-                    fills.push((with.of_freed(), record.target));
+                    fills.push((record.target, with.of_freed()));
                 }
                 if settings.quarantine.is_some() {
                     kept.push(*id);
@@ -197,14 +248,14 @@ impl DebugState {
                 }
             }
         }
-        let filled = self.fill_freed(allocator, &fills);
+        let filled = self.fill_freed(allocator, fills);
         if kept.is_empty() {
             return;
         }
         let engine = allocator.engine();
         let now = Moment::of(None, allocator.current_frame());
         for id in kept {
-            let is_filled = filled.iter().find(|it| it.0 == id).map(|it| it.1);
+            let is_filled = filled.get(&id).copied();
             let mut records = self.records.lock();
             let Some(record) = records.take(id) else { continue };
             let named = record.moved_to.unwrap_or(id);
@@ -220,69 +271,96 @@ impl DebugState {
     fn fill_freed(
         &self,
         allocator: &AllocatorState,
-        fills: &[(u8, FillTarget)],
-    ) -> Vec<(AllocationId, u8)> {
-        let mut filled = Vec::new();
-        let mut bytes: Vec<u8> = fills.iter().map(|it| it.0).collect();
-        bytes.sort_unstable();
-        bytes.dedup();
-        for byte in bytes {
-            let its = fills.iter().filter(|it| it.0 == byte);
-            let targets: Vec<FillTarget> = its.map(|it| it.1).collect();
+        fills: Vec<(FillTarget, u8)>,
+    ) -> AddressMap<AllocationId, u8> {
+        let mut filled = AddressMap::default();
+        self.fill(fills, "freed memory was not filled", |targets, byte| {
             // SAFETY: the program has ended these resources, and their handles are destroyed afterwards.
             let done =
-                unsafe { self.memory.fill_freed(&allocator.device_allocator, &targets, byte) };
-            match done {
-                Ok(left_out) => {
-                    self.note_left_out(&left_out);
-                    let is_filled = |it: &&FillTarget| left_out.iter().all(|left| left.id != it.id);
-                    filled.extend(targets.iter().filter(is_filled).map(|it| (it.id, byte)));
+                unsafe { self.memory.fill_freed(&allocator.device_allocator, targets, byte) };
+            if let Ok(left_out) = &done {
+                filled.extend(targets.iter().map(|it| (it.id, byte)));
+                for it in left_out {
+                    filled.remove(&it.id);
                 }
-                Err(error) => self.note_failure("freed memory was not filled", &error),
             }
-        }
+            done
+        });
         filled
     }
 
-    /// Begins a check of all; false on a thread that is inside of one.
-    pub(super) fn begin_check(&self) -> bool {
-        let me = thread::current().id();
-        let mut checking = self.checking.lock();
-        let is_first = !checking.contains(&me);
-        if is_first {
-            checking.push(me);
+    /// Fills new resources, and writes their margins.
+    pub(super) fn prepare(
+        &self,
+        allocator: &AllocatorState,
+        fills: Vec<(FillTarget, Option<Contents>)>,
+    ) {
+        self.fill(fills, "new memory was not filled", |targets, contents| {
+            let fill = contents.map(Contents::of_new);
+            // SAFETY: the resources are new, and pinned, so that nothing uses, moves or ends them.
+            unsafe { self.memory.prepare(&allocator.device_allocator, targets, fill) }
+        });
+    }
+
+    /// Fills resources, those with the same contents together; notes what was left out, and why.
+    fn fill<C: Copy + Eq>(
+        &self,
+        fills: Vec<(FillTarget, C)>,
+        failure: &str,
+        mut fill: impl FnMut(&[FillTarget], C) -> Result<Vec<LeftOut>, Error>,
+    ) {
+        let mut rest = fills;
+        while let Some((_, contents)) = rest.first().copied() {
+            let its = rest.extract_if(.., |it| it.1 == contents);
+            let targets: Vec<FillTarget> = its.map(|it| it.0).collect();
+            match fill(&targets, contents) {
+                Ok(left_out) => self.note_left_out(&left_out),
+                Err(error) => self.note_failure(failure, &error),
+            }
         }
-        is_first
     }
 
-    /// Ends a check of all.
-    pub(super) fn end_check(&self) {
-        let me = thread::current().id();
-        self.checking.lock().retain(|it| *it != me);
+    /// Checks all pools and keeps what is found; `None` on a thread that is inside of a check or of the callback.
+    pub(super) fn check_all(&self, allocator: &AllocatorState) -> Option<Checks> {
+        let check = || {
+            match self.check(allocator, u32::MAX, None) {
+                Ok(checked) => self.keep(allocator, checked.findings),
+                Err(Stopped::Failed(error)) => self.note_failure("memory was not checked", &error),
+                // Nothing was told yet: the next check finds all of it.
+                Err(Stopped::Interrupted) => return Checks::Interrupted,
+            }
+            Checks::Ended
+        };
+        self.running.check_all(check)
     }
 
-    /// Checks all pools.
-    pub(super) fn check_all(&self, allocator: &AllocatorState) -> Result<Vec<Finding>, Error> {
-        let contents = |id| self.contents(id);
-        let checked = self.memory.check(&allocator.device_allocator, u32::MAX, None, &contents)?;
-        Ok(checked.findings)
+    /// Checks memory types or a pool, until a handler of a signal has raised something.
+    pub(super) fn check(
+        &self,
+        allocator: &AllocatorState,
+        memory_type_bits: u32,
+        pool: Option<PoolId>,
+    ) -> Result<Checked, Stopped> {
+        // What was interrupted before may be done by now.
+        self.running.finish(Duration::ZERO);
+        let (contents, pause) = (|id| self.contents(id), || self.running.pause());
+        let which = (memory_type_bits, pool);
+        self.outcome(self.memory.check(&allocator.device_allocator, which, &contents, &pause))
     }
 
     /// Looks at allocations whose quarantine is over.
     pub(super) fn look_at_leaving(&self, allocator: &AllocatorState, items: &[Quarantined]) {
         let contents = |id| self.contents(id);
-        match self.memory.check_leaving(&allocator.device_allocator, items, &contents) {
-            Ok(checked) => self.keep(allocator, checked.findings),
-            Err(error) => {
-                self.note_failure("memory that left the quarantine was not checked", &error)
-            }
+        let what = "memory that left the quarantine was not checked";
+        let check = || self.memory.check_leaving(&allocator.device_allocator, items, &contents);
+        match (!self.running.is_over()).then(check) {
+            Some(Ok(checked)) => self.keep(allocator, checked.findings),
+            Some(Err(error)) => self.note_failure(what, &error),
+            None => {}
         }
         let mut records = self.records.lock();
         let gone: Vec<FreedRecord> =
-            items.iter().filter_map(|it| records.freed.remove(&it.id)).collect();
-        if !records.told.is_empty() {
-            records.told.retain(|fault| items.iter().all(|it| it.id != fault.id()));
-        }
+            items.iter().filter_map(|it| records.leave_quarantine(it.id)).collect();
         drop(records);
         // Without the lock: they refer to Python objects.
         drop(gone);
@@ -374,25 +452,40 @@ fn unknown(finding: &Finding) -> Party {
     Party { offset: Some(finding.range.offset), ..party(id, None) }
 }
 
-/// Looks up the neighbours of what was found, unless they are known.
-fn add_neighbours(allocator: &AllocatorState, finding: &mut Finding) {
-    let Some(id) = finding.range.id else { return };
-    if finding.range.neighbours != [None; 2] {
-        return;
-    }
+/// Looks up the neighbours of what was found, unless they are known: of many in one walk over their pool.
+fn add_neighbours(allocator: &AllocatorState, findings: &mut [Finding]) {
     let engine = allocator.engine();
-    let of_live = engine.guarded_ranges_of(id, true).map(|it| vec![it]);
-    // What is in quarantine is found by a walk only.
-    let all = of_live.or_else(|_| {
-        let pool = match id.pool_key() {
-            PoolKey::Custom(pool) => Some(pool),
-            PoolKey::Default(_) => None,
+    let is_unknown = |it: &Finding| it.range.id.is_some() && it.range.neighbours == [None; 2];
+    let mut places: AddressMap<(u32, Option<PoolId>), Vec<&mut Finding>> = AddressMap::default();
+    for it in findings.iter_mut().filter(|it| is_unknown(it)) {
+        let pool = match it.range.id.map(AllocationId::pool_key) {
+            Some(PoolKey::Custom(pool)) => Some(pool),
+            _ => None,
         };
-        engine.guarded_ranges(1 << finding.memory_type_index, pool, false)
-    });
-    let all = all.unwrap_or_default();
-    let mut ranges = all.iter().flat_map(|it| &it.ranges);
-    if let Some(it) = ranges.find(|it| it.id == Some(id) && it.is == finding.range.is) {
-        finding.range.neighbours = it.neighbours;
+        places.entry((it.memory_type_index, pool)).or_default().push(it);
+    }
+    for ((memory_type_index, pool), those) in places {
+        let first = those.first().and_then(|it| it.range.id);
+        // What is in quarantine is found by a walk over all only.
+        let alone = first.filter(|_| those.len() == 1);
+        let of_alone = alone.and_then(|id| engine.guarded_ranges_of(id, true).ok());
+        let all = match of_alone {
+            Some(it) => vec![it],
+            None => engine.guarded_ranges(1 << memory_type_index, pool, false).unwrap_or_default(),
+        };
+        let wanted: HashSet<AllocationId> = those.iter().filter_map(|it| it.range.id).collect();
+        let mut neighbours: AddressMap<(AllocationId, u8), [Option<AllocationId>; 2]> =
+            AddressMap::default();
+        for it in all.iter().flat_map(|it| &it.ranges) {
+            if let Some(id) = it.id.filter(|id| wanted.contains(id)) {
+                neighbours.insert((id, it.is as u8), it.neighbours);
+            }
+        }
+        for it in those {
+            let key = it.range.id.map(|id| (id, it.range.is as u8));
+            if let Some(found) = key.and_then(|key| neighbours.get(&key)) {
+                it.range.neighbours = *found;
+            }
+        }
     }
 }

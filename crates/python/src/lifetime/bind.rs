@@ -63,9 +63,11 @@ fn enter_all_live(
 impl ResourceRef {
     /// Binds a buffer or image of the caller, or one created with `DONT_BIND`, to this memory.
     pub fn bind(&self, py: Python<'_>, what: ResourceHandle, place: BindPlace) -> PyResult<()> {
-        let _pin = self.enter(py)?;
-        // The exception is created without the lock: that runs Python code, which may call this again.
-        self.try_bind(what, place).or_raise(py)
+        self.allocator.change(py, || {
+            let _pin = self.enter(py)?;
+            // The exception is created without the lock: that runs Python code, which may call this again.
+            self.try_bind(what, place).or_raise(py)
+        })
     }
 
     /// Binds as [`bind`](Self::bind) does, but returns the engine's error instead of raising an exception.

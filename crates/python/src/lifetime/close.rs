@@ -97,13 +97,13 @@ impl Closed {
 const AT_EXIT: Duration = Duration::from_secs(10);
 
 /// Closes an allocator, after the end of all transfers. Changes nothing if it raises.
-pub fn close(py: Python<'_>, state: &AllocatorState) -> PyResult<Closed> {
+pub fn close(py: Python<'_>, state: &Arc<AllocatorState>) -> PyResult<Closed> {
     close_within(py, state, None)
 }
 
 fn close_within(
     py: Python<'_>,
-    state: &AllocatorState,
+    state: &Arc<AllocatorState>,
     at_most: Option<Duration>,
 ) -> PyResult<Closed> {
     state.device.check_process(py)?;
@@ -112,6 +112,11 @@ fn close_within(
         return Ok(Closed::default());
     }
     state.settle_background(py, at_most)?;
+    if let (Some(at_most), Some(debugger)) = (at_most, state.debugger())
+        && !debugger.check_at_exit(py, state, at_most)
+    {
+        return Err(pinned("cannot close the allocator: the check of its memory does not end"));
+    }
     if state.pins.is_closed() {
         state.wait_until_released(py);
         return Ok(Closed::default());

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use vkmem_engine::Allocator as Engine;
 
 use super::describe::quoted;
-use super::ownership::{AllocatorState, DeviceCore, PoolState, Resource};
+use super::ownership::{AllocatorState, Debugger, DeviceCore, PoolState, Resource};
 use super::pins::Pinned;
 use crate::errors::{invalid, lost_error, use_after_free};
 use crate::interpreter::enter_thread;
@@ -46,6 +46,36 @@ impl AllocatorState {
         }
     }
 
+    /// Raises after `close`.
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        self.device.check_process(py)?;
+        if self.pins.is_closed() { Err(closed(py)) } else { Ok(()) }
+    }
+
+    /// Does the work of a call that ends or changes something, of which nothing must be left undone: where each call
+    /// checks all memory, what the check before it has found is raised after it.
+    #[inline]
+    pub fn change<T>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        if self.pins.is_watched() { self.change_watched(py, work) } else { work() }
+    }
+
+    #[cold]
+    fn change_watched<T>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        // What cannot be entered is refused by the work.
+        let (Some(_inside), Some(debugger)) = (self.pins.pin(py), self.debugger()) else {
+            return work();
+        };
+        if self.device.is_forked() || !debugger.begin_change(py, self)? {
+            return work();
+        }
+        let change = Change(debugger);
+        let done = work();
+        drop(change);
+        // An error of the call's own comes first: the next call raises what was found.
+        let done = done?;
+        debugger.raise(py, self).map(|()| done)
+    }
+
     /// Pins the allocator after a check of its memory, if each call checks that.
     #[cold]
     fn enter_watched<'a>(&'a self, py: Python<'a>) -> PyResult<Pinned<'a>> {
@@ -54,6 +84,15 @@ impl AllocatorState {
             Some(debugger) => debugger.enter(py, self).map(|()| pin),
             None => Ok(pin),
         }
+    }
+}
+
+/// A call that changes something, on this thread.
+struct Change<'a>(&'a Arc<dyn Debugger>);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.0.end_change();
     }
 }
 

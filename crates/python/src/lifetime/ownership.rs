@@ -25,7 +25,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
@@ -338,6 +338,14 @@ pub trait Debugger: Any + Send + Sync {
     /// Checks all at the beginning of a call, and raises what is found.
     fn enter(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;
 
+    /// Checks all at the beginning of a call that changes something, and keeps what is found until
+    /// [`end_change`](Self::end_change); false, and nothing is done, inside of another one of this thread. An exception
+    /// where a handler of a signal raises one.
+    fn begin_change(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<bool>;
+
+    /// Lets what was found at the beginning be raised.
+    fn end_change(&self);
+
     /// Checks memory types or a pool, and raises what is found; returns the number of ranges that were checked.
     fn check(
         &self,
@@ -346,6 +354,15 @@ pub trait Debugger: Any + Send + Sync {
         memory_type_bits: u32,
         pool: Option<PoolId>,
     ) -> PyResult<u64>;
+
+    /// Checks all for the last time, for at most a time, and fills nothing from then on; returns whether the check has
+    /// ended.
+    fn check_at_exit(
+        &self,
+        py: Python<'_>,
+        allocator: &Arc<AllocatorState>,
+        at_most: Duration,
+    ) -> bool;
 
     /// Raises what calls of this thread have found.
     fn raise(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()>;

@@ -150,29 +150,31 @@ fn write_at(
     place: impl FnOnce(u64) -> PyResult<u64>,
 ) -> PyResult<()> {
     let resource = face.resource;
-    let _pin = face.enter_host_to_write(py)?;
-    let mut data = PlainBuffer::none();
-    hold(&mut data, object, "data", false)?;
-    let length = data.len();
-    let offset = place(length as u64)?;
-    if length == 0 {
-        return Ok(());
-    }
-    resource.tell_host_access(py, offset, length as u64, true);
-    with_mapped(py, resource, |address| {
-        // SAFETY: the source is held, the target mapped, pinned and in bounds.
-        let run = || unsafe {
-            copy(py, data.address(), address.at(offset).0.get(), length, Target::InUse)
-        };
-        if resource.atom_size().is_none() {
-            run();
+    resource.allocator.change(py, || {
+        let _pin = face.enter_host_to_write(py)?;
+        let mut data = PlainBuffer::none();
+        hold(&mut data, object, "data", false)?;
+        let length = data.len();
+        let offset = place(length as u64)?;
+        if length == 0 {
             return Ok(());
         }
-        let size = length as u64;
-        let begun = detach(py, || resource.begin_write(offset, size, HostWriter::Copy));
-        let Some(writer) = begun.or_raise(py)? else { return Ok(()) };
-        run();
-        detach(py, || resource.end_write(writer, offset, size)).or_raise(py)
+        resource.tell_host_access(py, offset, length as u64, true);
+        with_mapped(py, resource, |address| {
+            // SAFETY: the source is held, the target mapped, pinned and in bounds.
+            let run = || unsafe {
+                copy(py, data.address(), address.at(offset).0.get(), length, Target::InUse)
+            };
+            if resource.atom_size().is_none() {
+                run();
+                return Ok(());
+            }
+            let size = length as u64;
+            let begun = detach(py, || resource.begin_write(offset, size, HostWriter::Copy));
+            let Some(writer) = begun.or_raise(py)? else { return Ok(()) };
+            run();
+            detach(py, || resource.end_write(writer, offset, size)).or_raise(py)
+        })
     })
 }
 

@@ -224,10 +224,12 @@ impl Defragmentation {
         if self.run.has_ended() {
             return Ok(());
         }
-        let _inside = self.allocator.enter(py)?;
-        let _turn = self.enter()?;
-        self.end_all(py);
-        Ok(())
+        self.allocator.change(py, || {
+            let _inside = self.allocator.enter(py)?;
+            let _turn = self.enter()?;
+            self.end_all(py);
+            Ok(())
+        })
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -260,7 +262,7 @@ impl Defragmentation {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        drop(slf.get().allocator.enter(slf.py())?);
+        slf.get().allocator.check_open(slf.py())?;
         Ok(slf)
     }
 

@@ -142,26 +142,31 @@ impl DefragmentationPass {
         let Some(allocator) = self.moves.first().map(|it| it.get().allocator.clone()) else {
             return Ok(0);
         };
-        let _inside = allocator.enter(py)?;
-        if self.has_ended.load(Ordering::Relaxed) {
-            return Err(use_after_free(py, "the pass has ended: its copies would come too late"));
-        }
-        let open: Vec<&DefragmentationMove> =
-            all.iter().map(Py::get).filter(|it| it.is_open()).collect();
-        if open.is_empty() {
-            return Err(invalid(py, self.nothing(all)));
-        }
-        let mut commands = Vec::new();
-        for it in &open {
-            it.add_copies(&mut commands).map_err(|why| invalid(py, why))?;
-        }
-        let driver = allocator.device_allocator.driver();
-        // With the GIL, without which neither the handles nor the resources end.
-        // SAFETY: the caller guarantees the command buffer, as documented; the handles are live, and the resources
-        // have the sizes and layouts that the commands name.
-        let recorded = unsafe { driver.record(vk::CommandBuffer::from_raw(buffer), &commands) };
-        recorded.map_err(Error::from).or_raise(py)?;
-        open.iter().for_each(|it| it.note_recorded());
-        Ok(open.len())
+        allocator.change(py, || {
+            let _inside = allocator.enter(py)?;
+            if self.has_ended.load(Ordering::Relaxed) {
+                return Err(use_after_free(
+                    py,
+                    "the pass has ended: its copies would come too late",
+                ));
+            }
+            let open: Vec<&DefragmentationMove> =
+                all.iter().map(Py::get).filter(|it| it.is_open()).collect();
+            if open.is_empty() {
+                return Err(invalid(py, self.nothing(all)));
+            }
+            let mut commands = Vec::new();
+            for it in &open {
+                it.add_copies(&mut commands).map_err(|why| invalid(py, why))?;
+            }
+            let driver = allocator.device_allocator.driver();
+            // With the GIL, without which neither the handles nor the resources end.
+            // SAFETY: the caller guarantees the command buffer, as documented; the handles are live, and the resources
+            // have the sizes and layouts that the commands name.
+            let recorded = unsafe { driver.record(vk::CommandBuffer::from_raw(buffer), &commands) };
+            recorded.map_err(Error::from).or_raise(py)?;
+            open.iter().for_each(|it| it.note_recorded());
+            Ok(open.len())
+        })
     }
 }

@@ -118,24 +118,26 @@ impl Allocation {
         let py = slf.py();
         let priority = real(priority, "priority")? as f32;
         let resource = resource(slf)?;
-        let _pin = resource.enter(py)?;
-        if !(0.0..=1.0).contains(&priority) {
-            return Err(invalid(py, format!("priority is {priority}, not from 0 to 1")));
-        }
-        if !resource.allocation().is_dedicated() {
-            let what = slf.as_super().get().face().describe();
-            return Err(invalid(
-                py,
-                format!("{what} shares its memory object: it has no priority"),
-            ));
-        }
-        let driver = resource.allocator.device_allocator.driver();
-        // SAFETY: the memory is live and pinned, the priority was checked.
-        if unsafe { driver.set_memory_priority(resource.allocation().memory, priority) } {
-            return Ok(());
-        }
-        let why = "the device was not opened with VK_EXT_pageable_device_local_memory";
-        Err(feature_not_present(py, why))
+        resource.allocator.change(py, || {
+            let _pin = resource.enter(py)?;
+            if !(0.0..=1.0).contains(&priority) {
+                return Err(invalid(py, format!("priority is {priority}, not from 0 to 1")));
+            }
+            if !resource.allocation().is_dedicated() {
+                let what = slf.as_super().get().face().describe();
+                return Err(invalid(
+                    py,
+                    format!("{what} shares its memory object: it has no priority"),
+                ));
+            }
+            let driver = resource.allocator.device_allocator.driver();
+            // SAFETY: the memory is live and pinned, the priority was checked.
+            if unsafe { driver.set_memory_priority(resource.allocation().memory, priority) } {
+                return Ok(());
+            }
+            let why = "the device was not opened with VK_EXT_pageable_device_local_memory";
+            Err(feature_not_present(py, why))
+        })
     }
 
     fn __eq__(slf: &Bound<'_, Self>, other: &Bound<'_, PyAny>) -> bool {

@@ -34,22 +34,24 @@ pub fn bind_ours(
     place: BindPlace,
 ) -> PyResult<()> {
     let (py, ours) = (slf.py(), &object.get().resource);
-    let _pin = ours.enter(py)?;
-    let memory = resource(slf)?;
-    ours.check_device(py, &memory.allocator.device)?;
-    if memory.ptr_eq(ours) {
-        return memory.bind(py, ours.handle(), place);
-    }
-    // A view of the resource would from now on show other memory than the resource has; if the view's own
-    // memory is bound, each would keep the other alive for ever.
-    if !ours.is_bound() && ours.has_open_mapping() {
-        let (ours, memory) = (ours.describe(), slf.as_super().get().face().describe());
-        let why = "a view of its own memory is open";
-        return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
-    }
-    memory.bind(py, ours.handle(), place)?;
-    ResourceObject::lies_in(object, slf.as_super());
-    Ok(())
+    ours.allocator.change(py, || {
+        let _pin = ours.enter(py)?;
+        let memory = resource(slf)?;
+        ours.check_device(py, &memory.allocator.device)?;
+        if memory.ptr_eq(ours) {
+            return memory.bind(py, ours.handle(), place);
+        }
+        // A view of the resource would from now on show other memory than the resource has; if the view's own
+        // memory is bound, each would keep the other alive for ever.
+        if !ours.is_bound() && ours.has_open_mapping() {
+            let (ours, memory) = (ours.describe(), slf.as_super().get().face().describe());
+            let why = "a view of its own memory is open";
+            return Err(pinned(format!("cannot bind {ours} to {memory}: {why}")));
+        }
+        memory.bind(py, ours.handle(), place)?;
+        ResourceObject::lies_in(object, slf.as_super());
+        Ok(())
+    })
 }
 
 #[pymethods]

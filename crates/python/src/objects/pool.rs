@@ -151,10 +151,15 @@ impl PoolKeywords {
 }
 
 impl Pool {
-    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         if self.state.pins.is_closed() {
             return Err(use_after_free(py, "the pool is closed"));
         }
+        self.state.allocator.check_open(py)
+    }
+
+    fn rules(&self, py: Python<'_>) -> PyResult<PoolCreateInfo> {
+        self.check_open(py)?;
         let _inside = self.state.allocator.enter(py)?;
         self.state.allocator.engine().pool_info(self.state.id).or_raise(py)
     }
@@ -227,10 +232,12 @@ impl Pool {
     /// mapped nor held. Returns their number.
     fn make_allocations_lost(&self, py: Python<'_>) -> PyResult<usize> {
         self.rules(py)?;
-        let _inside = self.state.allocator.enter(py)?;
-        let count = self.state.allocator.make_allocations_lost(py, Some(self.state.id))?;
-        loss_callbacks::call(py, &self.state.allocator);
-        Ok(count)
+        self.state.allocator.change(py, || {
+            let _inside = self.state.allocator.enter(py)?;
+            let count = self.state.allocator.make_allocations_lost(py, Some(self.state.id))?;
+            loss_callbacks::call(py, &self.state.allocator);
+            Ok(count)
+        })
     }
 
     /// Checks that nobody has written where nobody may in the pool (`vmaCheckPoolCorruption`): margins and memory in
@@ -250,6 +257,7 @@ impl Pool {
         if self.closed() {
             return Ok(());
         }
+        state.allocator.change(py, || {
         let _inside = state.allocator.enter(py)?;
         state.allocator.retire_background(py);
         if let Some(moves) = state.allocator.moves() {
@@ -287,6 +295,7 @@ impl Pool {
         state.allocator.events.tell(EventKind::DestroyPool, || Event::DestroyPool(state.id));
         state.allocator.pool_names.lock().remove(&state.id);
         Closed { leaked, lost }.warn(py, &state.allocator)
+        })
     }
 
     fn __int__(&self) -> PyResult<u64> {
@@ -301,7 +310,7 @@ impl Pool {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().rules(slf.py())?;
+        slf.get().check_open(slf.py())?;
         Ok(slf)
     }
 

@@ -161,10 +161,12 @@ impl ResourceObject {
         py: Python<'_>,
         run: impl FnOnce(&Resource) -> Result<(), Error> + Send,
     ) -> PyResult<()> {
-        let _pin = self.resource.enter_memory(py)?;
-        self.resource.check_host_access(&self.face(), py)?;
-        let resource = &*self.resource;
-        detach(py, || run(resource)).or_raise(py)
+        self.resource.allocator.change(py, || {
+            let _pin = self.resource.enter_memory(py)?;
+            self.resource.check_host_access(&self.face(), py)?;
+            let resource = &*self.resource;
+            detach(py, || run(resource)).or_raise(py)
+        })
     }
 
     /// Destroys the resource. A resource that was not used for a while is in no cache, so the driver's object
@@ -209,8 +211,10 @@ impl ResourceObject {
 
     #[setter]
     fn set_name(&self, py: Python<'_>, name: Option<Text>) -> PyResult<()> {
-        let _pin = self.resource.enter_unused(py)?;
-        self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
+        self.resource.allocator.change(py, || {
+            let _pin = self.resource.enter_unused(py)?;
+            self.resource.set_name(name.as_ref().map(|text| text.0.as_str())).or_raise(py)
+        })
     }
 
     /// Any Python object that the caller attaches to this one.

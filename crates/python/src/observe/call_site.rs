@@ -34,9 +34,9 @@ struct Frame {
 /// Frames from the innermost outwards.
 type Stack = Arc<[Frame]>;
 
-/// Multiplies and rotates: the keys are addresses, so no attacker chooses them.
+/// Multiplies and rotates: the keys are addresses or numbers of the library's, so no attacker chooses them.
 #[derive(Default)]
-struct AddressHasher(u64);
+pub struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -60,7 +60,8 @@ impl Hasher for AddressHasher {
     }
 }
 
-type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+/// A map whose keys are numbers that nobody else chooses.
+pub type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 struct Code {
     /// Kept alive, so that its address is not reused by another code object.

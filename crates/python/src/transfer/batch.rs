@@ -28,7 +28,7 @@ impl TransferBatch {
     /// Begins to gather.
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let transfers = slf.get().transfers.get();
-        drop(transfers.state.enter(slf.py(), &transfers.allocator)?);
+        transfers.state.check_open(slf.py(), &transfers.allocator)?;
         transfers.state.begin_batch();
         Ok(slf)
     }
@@ -41,13 +41,18 @@ impl TransferBatch {
             if transfers.closed() {
                 return Ok(());
             }
-            let _inside = transfers.state.enter(py, &transfers.allocator)?;
-            if let Some(batch) = transfers.state.end_batch() {
-                detach(py, || {
-                    transfers.state.engine.close_batch(&transfers.allocator.device_allocator, batch)
-                });
-            }
-            Ok(())
+            transfers.allocator.change(py, || {
+                let _inside = transfers.state.enter(py, &transfers.allocator)?;
+                if let Some(batch) = transfers.state.end_batch() {
+                    detach(py, || {
+                        transfers
+                            .state
+                            .engine
+                            .close_batch(&transfers.allocator.device_allocator, batch)
+                    });
+                }
+                Ok(())
+            })
         };
         end_block(py, &transfers.allocator, is_failing(exception), 1, end)
     }

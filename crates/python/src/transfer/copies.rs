@@ -250,30 +250,33 @@ fn fill_buffer(
     size: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let (resource, handle) = usable(core, part, TRANSFER_DST)?;
-    let _pin = resource.enter(py)?;
-    let offset = unsigned_or_zero(offset, "offset")?;
-    let whole = part.size().saturating_sub(offset);
-    let size = host_copy::size(size)?.unwrap_or(whole);
-    part.check_range(py, offset, size)?;
-    let start = part.start + offset;
-    if !start.is_multiple_of(WORD) {
-        let offset = match part.slice {
-            None => format!("offset is {offset}"),
-            Some(_) => format!("the range's offset and offset are {start} together"),
-        };
-        return Err(invalid(py, format!("{offset}; that of a fill is a multiple of 4")));
-    }
-    if !size.is_multiple_of(WORD) && offset + size != part.size() {
-        let why = "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
-        return Err(invalid(py, format!("size is {size}; {why}")));
-    }
-    check_queue(py, core)?;
-    let offset = start;
-    check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
-    let fill = Fill { buffer: handle, offset, size, value };
-    let allocator = &resource.allocator.device_allocator;
-    // SAFETY: device, usage and range were checked above, and the pin is held.
-    detach(py, || unsafe { fill.run(allocator) }).or_raise(py)
+    resource.allocator.change(py, || {
+        let _pin = resource.enter(py)?;
+        let offset = unsigned_or_zero(offset, "offset")?;
+        let whole = part.size().saturating_sub(offset);
+        let size = host_copy::size(size)?.unwrap_or(whole);
+        part.check_range(py, offset, size)?;
+        let start = part.start + offset;
+        if !start.is_multiple_of(WORD) {
+            let offset = match part.slice {
+                None => format!("offset is {offset}"),
+                Some(_) => format!("the range's offset and offset are {start} together"),
+            };
+            return Err(invalid(py, format!("{offset}; that of a fill is a multiple of 4")));
+        }
+        if !size.is_multiple_of(WORD) && offset + size != part.size() {
+            let why =
+                "that of a fill is a multiple of 4, or reaches the end of the buffer or slice";
+            return Err(invalid(py, format!("size is {size}; {why}")));
+        }
+        check_queue(py, core)?;
+        let offset = start;
+        check_written(py, resource, HostSide::Buffer { buffer: handle, offset, size })?;
+        let fill = Fill { buffer: handle, offset, size, value };
+        let allocator = &resource.allocator.device_allocator;
+        // SAFETY: device, usage and range were checked above, and the pin is held.
+        detach(py, || unsafe { fill.run(allocator) }).or_raise(py)
+    })
 }
 
 /// Implements `Device.copy_buffer` (`vkCmdCopyBuffer`).
@@ -288,38 +291,45 @@ fn copy_buffer(
 ) -> PyResult<()> {
     let (from, from_handle) = usable(core, source, TRANSFER_SRC)?;
     let (to, to_handle) = usable(core, target, TRANSFER_DST)?;
-    let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
-    let source_offset = unsigned_or_zero(source_offset, "source_offset")?;
-    let target_offset = unsigned_or_zero(target_offset, "target_offset")?;
-    let whole = source.size().saturating_sub(source_offset);
-    let size = host_copy::size(size)?.unwrap_or(whole);
-    source.check_range(py, source_offset, size)?;
-    target.check_range(py, target_offset, size)?;
-    let (source_offset, target_offset) =
-        (source.start + source_offset, target.start + target_offset);
-    if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
-        return Err(invalid(py, "the two ranges of one buffer overlap"));
-    }
-    let place = |of: &Resource, offset| of.allocation().offset + offset;
-    if (from.alias().is_some() || to.alias().is_some())
-        && from.allocation().memory == to.allocation().memory
-        && place(from, source_offset).abs_diff(place(to, target_offset)) < size
-    {
-        return Err(invalid(py, "the two ranges overlap in the memory that the buffers share"));
-    }
-    check_queue(py, core)?;
-    let read = HostSide::Buffer { buffer: from_handle, offset: source_offset, size };
-    check_read(py, from, read)?;
-    let written = HostSide::Buffer { buffer: to_handle, offset: target_offset, size };
-    check_written(py, to, written)?;
-    let command = TransferCommand::CopyBuffer {
-        source: from_handle,
-        source_offset,
-        target: to_handle,
-        target_offset,
-        size,
-    };
-    run(py, core, command)
+    from.allocator.change(py, || {
+        to.allocator.change(py, || {
+            let (_pin_from, _pin_to) = (from.enter(py)?, to.enter(py)?);
+            let source_offset = unsigned_or_zero(source_offset, "source_offset")?;
+            let target_offset = unsigned_or_zero(target_offset, "target_offset")?;
+            let whole = source.size().saturating_sub(source_offset);
+            let size = host_copy::size(size)?.unwrap_or(whole);
+            source.check_range(py, source_offset, size)?;
+            target.check_range(py, target_offset, size)?;
+            let (source_offset, target_offset) =
+                (source.start + source_offset, target.start + target_offset);
+            if from_handle == to_handle && source_offset.abs_diff(target_offset) < size {
+                return Err(invalid(py, "the two ranges of one buffer overlap"));
+            }
+            let place = |of: &Resource, offset| of.allocation().offset + offset;
+            if (from.alias().is_some() || to.alias().is_some())
+                && from.allocation().memory == to.allocation().memory
+                && place(from, source_offset).abs_diff(place(to, target_offset)) < size
+            {
+                return Err(invalid(
+                    py,
+                    "the two ranges overlap in the memory that the buffers share",
+                ));
+            }
+            check_queue(py, core)?;
+            let read = HostSide::Buffer { buffer: from_handle, offset: source_offset, size };
+            check_read(py, from, read)?;
+            let written = HostSide::Buffer { buffer: to_handle, offset: target_offset, size };
+            check_written(py, to, written)?;
+            let command = TransferCommand::CopyBuffer {
+                source: from_handle,
+                source_offset,
+                target: to_handle,
+                target_offset,
+                size,
+            };
+            run(py, core, command)
+        })
+    })
 }
 
 /// Implements `Device.copy_buffer_to_image` and `copy_image_to_buffer` (`vkCmdCopyBufferToImage`,
@@ -337,82 +347,98 @@ fn copy_image(
     let (memory, buffer) = usable(core, part, usage)?;
     let texels = &image.as_super().get().resource;
     check_device(py, core, texels)?;
-    let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
-    let (facts, tracked) = (image.get(), tracked_layout(image));
-    let wanted = if to_image {
-        (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST")
-    } else {
-        (vk::ImageUsageFlags::TRANSFER_SRC, "TRANSFER_SRC")
-    };
-    if texels.usage & u64::from(wanted.0.as_raw()) == 0 {
-        let what = texels.describe();
-        return Err(invalid(py, format!("{what} was created without ImageUsage.{}", wanted.1)));
-    }
-    check_bound(py, texels)?;
-    if facts.samples > 1 {
-        let (what, samples) = (texels.describe(), facts.samples);
-        return Err(invalid(py, format!("{what} has {samples} samples: it cannot be copied")));
-    }
-    let ResourceHandle::Image(image) = texels.handle() else {
-        return Err(invalid(py, "not an image"));
-    };
-    let (width, height, depth) = facts.extent;
-    let extent = vk::Extent3D { width, height, depth };
-    let texel_format = vk::Format::from_raw(facts.format as i32);
-    if (vk::Format::D16_UNORM.as_raw()..=vk::Format::D32_SFLOAT_S8_UINT.as_raw())
-        .contains(&texel_format.as_raw())
-    {
-        let what = texels.describe();
-        return Err(invalid(py, format!("{what} holds depth or stencil, not colour")));
-    }
-    let block = format::block(texel_format);
-    let size = block.and_then(|block| block.size_of(extent));
-    let (Some(block), Some(size)) = (block, size) else {
-        return Err(invalid(py, format!("texels of format {} have no known size", facts.format)));
-    };
-    let buffer_offset = unsigned_or_zero(buffer_offset, "buffer_offset")?;
-    part.check_range(py, buffer_offset, size)?;
-    let place = if part.slice.is_some() { "the slice's offset and " } else { "" };
-    let buffer_offset = part.start + buffer_offset;
-    if !buffer_offset.is_multiple_of(block.bytes.into()) {
-        let bytes = block.bytes;
-        let why =
-            format!("{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}");
-        return Err(invalid(py, why + " bytes"));
-    }
-    let default = match tracked.get() {
-        vk::ImageLayout::UNDEFINED => vk::ImageLayout::GENERAL,
-        known if !to_image => known,
-        _ => vk::ImageLayout::GENERAL,
-    };
-    let layout = layout.map_or(Ok(default), read_image_layout)?;
-    if to_image && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED) {
-        let layout = layout.as_raw();
-        return Err(invalid(py, format!("no image can be left in the layout {layout}")));
-    }
-    check_queue(py, core)?;
-    let (of_buffer, of_image) =
-        (HostSide::Buffer { buffer, offset: buffer_offset, size }, HostSide::Image(image));
-    if to_image {
-        check_read(py, memory, of_buffer)?;
-        check_written(py, texels, of_image)?;
-    } else {
-        check_read(py, texels, of_image)?;
-        check_written(py, memory, of_buffer)?;
-    }
-    let region = first_texels(buffer_offset, extent);
-    let command = if to_image {
-        let layouts = LayoutChange::of_new_image(layout);
-        TransferCommand::CopyBufferToImage { buffer, image, region, layouts }
-    } else {
-        let layouts = LayoutChange::kept(&region, layout);
-        TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
-    };
-    run(py, core, command)?;
-    if to_image {
-        tracked.set(layout);
-    }
-    Ok(())
+    memory.allocator.change(py, || {
+        texels.allocator.change(py, || {
+            let (_pin_memory, _pin_texels) = (memory.enter(py)?, texels.enter(py)?);
+            let (facts, tracked) = (image.get(), tracked_layout(image));
+            let wanted = if to_image {
+                (vk::ImageUsageFlags::TRANSFER_DST, "TRANSFER_DST")
+            } else {
+                (vk::ImageUsageFlags::TRANSFER_SRC, "TRANSFER_SRC")
+            };
+            if texels.usage & u64::from(wanted.0.as_raw()) == 0 {
+                let what = texels.describe();
+                return Err(invalid(
+                    py,
+                    format!("{what} was created without ImageUsage.{}", wanted.1),
+                ));
+            }
+            check_bound(py, texels)?;
+            if facts.samples > 1 {
+                let (what, samples) = (texels.describe(), facts.samples);
+                return Err(invalid(
+                    py,
+                    format!("{what} has {samples} samples: it cannot be copied"),
+                ));
+            }
+            let ResourceHandle::Image(image) = texels.handle() else {
+                return Err(invalid(py, "not an image"));
+            };
+            let (width, height, depth) = facts.extent;
+            let extent = vk::Extent3D { width, height, depth };
+            let texel_format = vk::Format::from_raw(facts.format as i32);
+            if (vk::Format::D16_UNORM.as_raw()..=vk::Format::D32_SFLOAT_S8_UINT.as_raw())
+                .contains(&texel_format.as_raw())
+            {
+                let what = texels.describe();
+                return Err(invalid(py, format!("{what} holds depth or stencil, not colour")));
+            }
+            let block = format::block(texel_format);
+            let size = block.and_then(|block| block.size_of(extent));
+            let (Some(block), Some(size)) = (block, size) else {
+                return Err(invalid(
+                    py,
+                    format!("texels of format {} have no known size", facts.format),
+                ));
+            };
+            let buffer_offset = unsigned_or_zero(buffer_offset, "buffer_offset")?;
+            part.check_range(py, buffer_offset, size)?;
+            let place = if part.slice.is_some() { "the slice's offset and " } else { "" };
+            let buffer_offset = part.start + buffer_offset;
+            if !buffer_offset.is_multiple_of(block.bytes.into()) {
+                let bytes = block.bytes;
+                let why = format!(
+                    "{place}buffer_offset is {buffer_offset}, not a multiple of a texel's {bytes}"
+                );
+                return Err(invalid(py, why + " bytes"));
+            }
+            let default = match tracked.get() {
+                vk::ImageLayout::UNDEFINED => vk::ImageLayout::GENERAL,
+                known if !to_image => known,
+                _ => vk::ImageLayout::GENERAL,
+            };
+            let layout = layout.map_or(Ok(default), read_image_layout)?;
+            if to_image
+                && matches!(layout, vk::ImageLayout::UNDEFINED | vk::ImageLayout::PREINITIALIZED)
+            {
+                let layout = layout.as_raw();
+                return Err(invalid(py, format!("no image can be left in the layout {layout}")));
+            }
+            check_queue(py, core)?;
+            let (of_buffer, of_image) =
+                (HostSide::Buffer { buffer, offset: buffer_offset, size }, HostSide::Image(image));
+            if to_image {
+                check_read(py, memory, of_buffer)?;
+                check_written(py, texels, of_image)?;
+            } else {
+                check_read(py, texels, of_image)?;
+                check_written(py, memory, of_buffer)?;
+            }
+            let region = first_texels(buffer_offset, extent);
+            let command = if to_image {
+                let layouts = LayoutChange::of_new_image(layout);
+                TransferCommand::CopyBufferToImage { buffer, image, region, layouts }
+            } else {
+                let layouts = LayoutChange::kept(&region, layout);
+                TransferCommand::CopyImageToBuffer { image, buffer, region, layouts }
+            };
+            run(py, core, command)?;
+            if to_image {
+                tracked.set(layout);
+            }
+            Ok(())
+        })
+    })
 }
 
 fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<u32> {

@@ -27,14 +27,17 @@ impl Transfers {
         way: Option<Way>,
     ) -> PyResult<Py<Transfer>> {
         let py = array.py();
-        let _inside = self.state.enter(py, &self.allocator)?;
-        let source = Source::read(array, dtype, "array")?;
-        let (state, allocator) = (&self.state, &self.allocator);
-        let prepared =
-            image_upload::Prepared::new(py, state, allocator, source, image, region, layout, way)?;
-        prepared.check_shape(py, shape_of(array).as_deref())?;
-        state.retire_some(py, allocator);
-        prepared.start(py, state, allocator, state.batch(), progress)
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            let source = Source::read(array, dtype, "array")?;
+            let (state, allocator) = (&self.state, &self.allocator);
+            let prepared = image_upload::Prepared::new(
+                py, state, allocator, source, image, region, layout, way,
+            )?;
+            prepared.check_shape(py, shape_of(array).as_deref())?;
+            state.retire_some(py, allocator);
+            prepared.start(py, state, allocator, state.batch(), progress)
+        })
     }
 
     /// Fills the first mip level of a new image, makes the others if wanted, and waits for that.
@@ -166,14 +169,16 @@ impl Transfers {
         filter: Option<&Bound<'_, PyAny>>,
         layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        let image = image.cast::<Image>().map_err(|_| {
-            let kind = image.get_type().name().map_or("?".into(), |name| name.to_string());
-            PyTypeError::new_err(format!("image must be a vk_mem.Image, not {kind}"))
-        })?;
-        let (state, allocator) = (&self.state, &self.allocator);
-        state.retire_some(py, allocator);
-        mipmaps::start(py, state, allocator, state.batch(), image, filter, layout)
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            let image = image.cast::<Image>().map_err(|_| {
+                let kind = image.get_type().name().map_or("?".into(), |name| name.to_string());
+                PyTypeError::new_err(format!("image must be a vk_mem.Image, not {kind}"))
+            })?;
+            let (state, allocator) = (&self.state, &self.allocator);
+            state.retire_some(py, allocator);
+            mipmaps::start(py, state, allocator, state.batch(), image, filter, layout)
+        })
     }
 }
 

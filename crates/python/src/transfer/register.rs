@@ -113,27 +113,29 @@ impl RegisteredArray {
     /// Waits for transfers that use the pages, and ends that the device does. Nothing happens the second
     /// time.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.closed() {
-            let _inside = self.allocator.enter(py)?;
-            // From here on no transfer finds it.
-            self.forget();
-            if self.registration.uses.load(Ordering::Acquire) > 0
-                && let Err(error) = self.state.wait_all(py, &self.allocator, None)
-            {
-                self.state.registrations.lock().push(self.registration.clone());
-                return Err(error);
+        self.allocator.change(py, || {
+            if !self.closed() {
+                let _inside = self.allocator.enter(py)?;
+                // From here on no transfer finds it.
+                self.forget();
+                if self.registration.uses.load(Ordering::Acquire) > 0
+                    && let Err(error) = self.state.wait_all(py, &self.allocator, None)
+                {
+                    self.state.registrations.lock().push(self.registration.clone());
+                    return Err(error);
+                }
+                let (registration, allocator) = (&self.registration, &self.allocator);
+                detach(py, || registration.end(allocator));
             }
-            let (registration, allocator) = (&self.registration, &self.allocator);
-            detach(py, || registration.end(allocator));
-        }
-        let held = self.held.lock().take();
-        drop(held);
-        Ok(())
+            let held = self.held.lock().take();
+            drop(held);
+            Ok(())
+        })
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let this = slf.get();
-        drop(this.allocator.enter(slf.py())?);
+        this.allocator.check_open(slf.py())?;
         if this.closed() {
             return Err(crate::errors::use_after_free(slf.py(), "the registration is closed"));
         }

@@ -33,8 +33,10 @@ impl Buffer {
         let part = Part::whole(slf);
         part.resource().check_live(py)?;
         let transfers = Transfers::of(&part.resource().allocator);
-        let begun = transfers.start_upload(py, array, &part, offset, dtype, progress, None)?;
-        begun.get().result(py, None).map(drop)
+        part.resource().allocator.change(py, || {
+            let begun = transfers.start_upload(py, array, &part, offset, dtype, progress, None)?;
+            begun.get().result(py, None).map(drop)
+        })
     }
 
     /// Copies the buffer into a new array, of `size` bytes from `offset` on, and waits for it:

@@ -193,6 +193,15 @@ impl TransfersState {
         Ok((inside, self.pins.pin(py).ok_or_else(closed)?))
     }
 
+    /// Raises after close.
+    pub fn check_open(&self, py: Python<'_>, allocator: &AllocatorState) -> PyResult<()> {
+        allocator.check_open(py)?;
+        if self.pins.is_closed() {
+            return Err(use_after_free(py, "the transfers are closed"));
+        }
+        Ok(())
+    }
+
     /// The batch that this thread has open.
     pub fn batch(&self) -> Option<u64> {
         let open = self.open.lock();

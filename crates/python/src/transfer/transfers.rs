@@ -125,9 +125,11 @@ impl Transfers {
         progress: Option<&Bound<'_, PyAny>>,
         way: Option<super::state::Way>,
     ) -> PyResult<Py<Transfer>> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        let source = Source::read(array, dtype, "array")?;
-        self.upload_source(py, source, part, unsigned_or_zero(offset, "offset")?, progress, way)
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            let source = Source::read(array, dtype, "array")?;
+            self.upload_source(py, source, part, unsigned_or_zero(offset, "offset")?, progress, way)
+        })
     }
 
     /// Starts an upload of a source that was read from its Python object.
@@ -256,15 +258,19 @@ impl Transfers {
         aspect: Option<&Bound<'_, PyAny>>,
         layout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<Transfer>> {
-        drop(self.state.enter(py, &self.allocator)?);
-        let way = self::way(py, way)?;
-        let region = RegionKeywords { mip_level, base_layer, layer_count, offset, extent, aspect };
-        if let Ok(image) = resource.cast::<Image>() {
-            return self.start_image_upload(array, image, &region, dtype, layout, progress, way);
-        }
-        only_of_images(region.of_images_only().or(layout.map(|_| "layout")))?;
-        let part = Part::read_if_no_image(resource)?;
-        self.start_upload(py, array, &part, offset, dtype, progress, way)
+        self.state.check_open(py, &self.allocator)?;
+        self.allocator.change(py, || {
+            let way = self::way(py, way)?;
+            let region =
+                RegionKeywords { mip_level, base_layer, layer_count, offset, extent, aspect };
+            if let Ok(image) = resource.cast::<Image>() {
+                return self
+                    .start_image_upload(array, image, &region, dtype, layout, progress, way);
+            }
+            only_of_images(region.of_images_only().or(layout.map(|_| "layout")))?;
+            let part = Part::read_if_no_image(resource)?;
+            self.start_upload(py, array, &part, offset, dtype, progress, way)
+        })
     }
 
     /// Copies arrays into as many buffers, from as many `offsets` on in bytes: in one submission for each
@@ -280,30 +286,33 @@ impl Transfers {
         offsets: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Transfer>>> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        let (arrays, buffers) = (items(arrays, "arrays")?, items(buffers, "buffers")?);
-        if let Some(images) = images(&buffers) {
-            only_of_buffers(offsets.map(|_| "offsets"))?;
-            return self.upload_images(py, &arrays, &images, dtype);
-        }
-        let parts = parts(&buffers)?;
-        let offsets = offsets.map(|it| integers(it, "offsets", "offset")).transpose()?;
-        let count = arrays.len();
-        if parts.len() != count || offsets.as_ref().is_some_and(|it| it.len() != count) {
-            let why = format!("{count} arrays need as many buffers, and offsets if there are any");
-            return Err(invalid(py, why));
-        }
-        let (state, allocator) = (&self.state, &self.allocator);
-        let mut all = Vec::with_capacity(count);
-        for (index, (array, part)) in arrays.iter().zip(&parts).enumerate() {
-            let offset = offsets.as_ref().map_or(0, |it| it[index]);
-            let prepared = Source::read(array, dtype, "array").and_then(|source| {
-                upload::Prepared::new(py, state, allocator, source, part, offset, None)
-            });
-            all.push(prepared.map_err(|error| about_item(py, index, error))?);
-        }
-        state.retire_some(py, allocator);
-        self.together(py, |batch| start_many(py, state, allocator, all, batch))
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            let (arrays, buffers) = (items(arrays, "arrays")?, items(buffers, "buffers")?);
+            if let Some(images) = images(&buffers) {
+                only_of_buffers(offsets.map(|_| "offsets"))?;
+                return self.upload_images(py, &arrays, &images, dtype);
+            }
+            let parts = parts(&buffers)?;
+            let offsets = offsets.map(|it| integers(it, "offsets", "offset")).transpose()?;
+            let count = arrays.len();
+            if parts.len() != count || offsets.as_ref().is_some_and(|it| it.len() != count) {
+                let why =
+                    format!("{count} arrays need as many buffers, and offsets if there are any");
+                return Err(invalid(py, why));
+            }
+            let (state, allocator) = (&self.state, &self.allocator);
+            let mut all = Vec::with_capacity(count);
+            for (index, (array, part)) in arrays.iter().zip(&parts).enumerate() {
+                let offset = offsets.as_ref().map_or(0, |it| it[index]);
+                let prepared = Source::read(array, dtype, "array").and_then(|source| {
+                    upload::Prepared::new(py, state, allocator, source, part, offset, None)
+                });
+                all.push(prepared.map_err(|error| about_item(py, index, error))?);
+            }
+            state.retire_some(py, allocator);
+            self.together(py, |batch| start_many(py, state, allocator, all, batch))
+        })
     }
 
     /// Copies a buffer, a `BufferSlice`, or an image into a new array, which `result()` of the transfer returns: of
@@ -390,17 +399,21 @@ impl Transfers {
 
     /// Submits what open batches have gathered, of all threads.
     pub(super) fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        detach(py, || self.state.engine.flush(&self.allocator.device_allocator));
-        Ok(())
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            detach(py, || self.state.engine.flush(&self.allocator.device_allocator));
+            Ok(())
+        })
     }
 
     /// Waits until all transfers have ended, `timeout` seconds at most: whether they have. What went wrong
     /// is told by each transfer.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let _inside = self.state.enter(py, &self.allocator)?;
-        self.state.wait_all(py, &self.allocator, until(timeout)?)
+        self.allocator.change(py, || {
+            let _inside = self.state.enter(py, &self.allocator)?;
+            self.state.wait_all(py, &self.allocator, until(timeout)?)
+        })
     }
 
     /// What was done so far: a `TransferStatistics`.
@@ -461,30 +474,32 @@ impl Transfers {
         if self.closed() {
             return Ok(());
         }
-        let _inside = self.allocator.enter(py)?;
-        self.state.wait_all(py, &self.allocator, None)?;
-        let refused = || pinned("cannot close the transfers: a call runs in another thread");
-        if self.state.is_busy() {
-            return Err(refused());
-        }
-        match self.state.pins.close(py) {
-            Ok(()) => {}
-            Err(NotClosed::Already) => return Ok(()),
-            Err(NotClosed::InUse) => return Err(refused()),
-        }
-        let (state, allocator) = (&self.state, &self.allocator);
-        detach(py, || state.end(allocator));
-        if self.is_default {
-            state.pins.reopen(py);
-            return Ok(());
-        }
-        let this: *const TransfersState = Arc::as_ptr(state);
-        allocator.background.lock().retain(|it| !std::ptr::addr_eq(Arc::as_ptr(it), this));
-        Ok(())
+        self.allocator.change(py, || {
+            let _inside = self.allocator.enter(py)?;
+            self.state.wait_all(py, &self.allocator, None)?;
+            let refused = || pinned("cannot close the transfers: a call runs in another thread");
+            if self.state.is_busy() {
+                return Err(refused());
+            }
+            match self.state.pins.close(py) {
+                Ok(()) => {}
+                Err(NotClosed::Already) => return Ok(()),
+                Err(NotClosed::InUse) => return Err(refused()),
+            }
+            let (state, allocator) = (&self.state, &self.allocator);
+            detach(py, || state.end(allocator));
+            if self.is_default {
+                state.pins.reopen(py);
+                return Ok(());
+            }
+            let this: *const TransfersState = Arc::as_ptr(state);
+            allocator.background.lock().retain(|it| !std::ptr::addr_eq(Arc::as_ptr(it), this));
+            Ok(())
+        })
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        drop(slf.get().state.enter(slf.py(), &slf.get().allocator)?);
+        slf.get().state.check_open(slf.py(), &slf.get().allocator)?;
         Ok(slf)
     }
 

@@ -36,11 +36,13 @@ impl Transfer {
             self.let_go(py);
             return Ok(true);
         }
-        let _inside = allocator.enter(py)?;
-        let has_ended = self.wait_until(py, allocator, until)?;
-        // What it fills is the caller's alone from now on.
-        self.state.let_first_go(py);
-        Ok(has_ended)
+        allocator.change(py, || {
+            let _inside = allocator.enter(py)?;
+            let has_ended = self.wait_until(py, allocator, until)?;
+            // What it fills is the caller's alone from now on.
+            self.state.let_first_go(py);
+            Ok(has_ended)
+        })
     }
 
     fn wait_or_raise(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {

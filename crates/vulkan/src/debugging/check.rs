@@ -1,7 +1,9 @@
 //! Compares memory with what it has to hold: memory that can be mapped by the host's view of it, and what the device
 //! sees of memory that is not coherent, or cannot be mapped, through a copy.
 
+use std::any::Any;
 use std::collections::HashSet;
+use std::time::Instant;
 
 use vkmem_engine::{
     DeviceInfo, Error, GuardedRange, GuardedUse, MappedMemory, MemoryAccess, MemoryPropertyFlags,
@@ -12,6 +14,8 @@ use crate::allocator::DeviceAllocator;
 use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::{Checked, Finding, FreedContents};
 use crate::debugging::read_by_device::DeviceReader;
+use crate::debugging::unfinished::{CheckStopped, UnfinishedCheck};
+use crate::driver::stopped::{Pause, SLICE, Stopped};
 use crate::host::cache_hints::prefetch_line;
 use crate::host::uncached::read_uncached;
 
@@ -28,12 +32,33 @@ pub(super) struct Check<'a> {
     by_device: bool,
     reader: DeviceReader<'a>,
     outcome: Checked,
+    unfinished: Option<UnfinishedCheck>,
+    pause: Pause<'a>,
+    /// When it was asked last whether to stop.
+    asked: Instant,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(allocator: &'a DeviceAllocator, key: u64, by_device: bool) -> Self {
-        let reader = DeviceReader::new(allocator.driver().as_ref());
-        Self { allocator, key, by_device, reader, outcome: Checked::default() }
+    pub(super) fn new(
+        allocator: &'a DeviceAllocator,
+        (key, by_device): (u64, bool),
+        pause: Pause<'a>,
+    ) -> Self {
+        let reader = DeviceReader::new(allocator.driver(), pause);
+        let (outcome, asked) = (Checked::default(), Instant::now());
+        Self { allocator, key, by_device, reader, outcome, unfinished: None, pause, asked }
+    }
+
+    /// Returns why it has stopped; `memory` keeps the memory object from being freed that it was looking at.
+    pub(super) fn stopped(self, why: Stopped, memory: impl Any + Send + Sync) -> CheckStopped {
+        match (why, self.unfinished) {
+            (Stopped::Failed(error), _) => CheckStopped::Failed(error),
+            (Stopped::Interrupted, None) => CheckStopped::Interrupted(None),
+            (Stopped::Interrupted, Some(mut unfinished)) => {
+                unfinished.keep(memory);
+                CheckStopped::Interrupted(Some(Box::new(unfinished)))
+            }
+        }
     }
 
     fn is_visible(&self, memory: &MemoryAccess) -> bool {
@@ -51,13 +76,19 @@ impl<'a> Check<'a> {
     /// Checks ranges of a memory object, by ascending offset.
     ///
     /// # Errors
-    /// Those of the driver calls.
+    /// Those of the driver calls, and `Interrupted`.
     pub(super) fn run(
         &mut self,
         memory: &MemoryAccess,
         ranges: &[GuardedRange],
         freed: FreedContents<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stopped> {
+        if self.asked.elapsed() >= SLICE {
+            self.asked = Instant::now();
+            if (self.pause)() {
+                return Err(Stopped::Interrupted);
+            }
+        }
         let pattern = Pattern::new(self.key, memory.handle());
         let expected = |range: &GuardedRange| match range.is {
             _ if range.size == 0 => None,
@@ -80,9 +111,12 @@ impl<'a> Check<'a> {
         if !is_visible || info.is_non_coherent(index) {
             self.drop_told(before, &mut wanted);
             let found = &mut self.outcome.findings;
-            let (read, unchecked) = self.reader.compare(memory, &wanted, |range, comparison| {
-                found.extend(finding(memory, range, comparison));
-            })?;
+            let (read, unchecked) = self.reader.compare(
+                memory,
+                &wanted,
+                &mut self.unfinished,
+                |range, comparison| found.extend(finding(memory, range, comparison)),
+            )?;
             if !is_visible {
                 checked = read;
                 self.outcome.unchecked.extend(unchecked);

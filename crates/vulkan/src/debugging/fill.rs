@@ -76,8 +76,7 @@ pub(super) unsafe fn write(
     drop(by_host);
     if !by_device.is_empty() {
         // SAFETY: the caller guarantees the targets.
-        let filled =
-            unsafe { write_by_device(allocator.driver().as_ref(), by_device, &mut left_out)? };
+        let filled = unsafe { write_by_device(allocator.driver(), by_device, &mut left_out)? };
         for id in filled {
             show_margins_to_host(allocator, id)?;
             engine.note_filled(id)?;

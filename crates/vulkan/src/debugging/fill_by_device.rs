@@ -1,6 +1,7 @@
 //! Fills contents and writes margins of memory that cannot be mapped, in one submission.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ash::vk;
 use vkmem_engine::{AllocationId, AllocationMemory, Error};
@@ -33,7 +34,7 @@ const PREINITIALIZED: &str = "its memory cannot be mapped and is dedicated to it
 /// # Safety
 /// The handles are live, bound to their allocations, and not used by the device.
 pub(super) unsafe fn write_by_device(
-    driver: &dyn Driver,
+    driver: &Arc<dyn Driver>,
     mut jobs: Vec<(&FillTarget, Job)>,
     left_out: &mut Vec<LeftOut>,
 ) -> Result<Vec<AllocationId>, Error> {
@@ -54,10 +55,10 @@ pub(super) unsafe fn write_by_device(
         let over = Windows::over(driver, memory, all)?;
         for (target, job) in group {
             let mut leave_out = |part, why| left_out.push(LeftOut { id: target.id, part, why });
-            if let Err(why) = script.add_contents(driver, &over, target, job) {
+            if let Err(why) = script.add_contents(driver.as_ref(), &over, target, job) {
                 leave_out(LeftOutPart::Contents, why);
             }
-            match script.add_margins(driver, &over, job) {
+            match script.add_margins(driver.as_ref(), &over, job) {
                 Ok(true) => filled.push(target.id),
                 Ok(false) => {}
                 Err(why) => leave_out(LeftOutPart::Margins, why),
@@ -92,7 +93,7 @@ impl Script {
     fn add_contents(
         &mut self,
         driver: &dyn Driver,
-        windows: &Windows<'_>,
+        windows: &Windows,
         target: &FillTarget,
         job: &Job,
     ) -> Result<(), &'static str> {
@@ -140,7 +141,7 @@ impl Script {
     fn add_margins(
         &mut self,
         driver: &dyn Driver,
-        windows: &Windows<'_>,
+        windows: &Windows,
         job: &Job,
     ) -> Result<bool, &'static str> {
         let Some(pattern) = job.margins else { return Ok(false) };
@@ -186,7 +187,7 @@ impl Script {
     ///
     /// # Safety
     /// The resources are live and not used by the device.
-    unsafe fn run(mut self, driver: &dyn Driver) -> Result<(), Error> {
+    unsafe fn run(mut self, driver: &Arc<dyn Driver>) -> Result<(), Error> {
         let mut scratch = None;
         if !self.copies.is_empty() {
             let size = self.bytes.len() as u64;

@@ -15,6 +15,7 @@ mod read_by_device;
 mod regions;
 mod scratch;
 pub(crate) mod target;
+pub(crate) mod unfinished;
 mod windows;
 
 use vkmem_engine::{
@@ -26,6 +27,8 @@ use crate::debugging::check::Check;
 use crate::debugging::fill::{Order, write};
 use crate::debugging::finding::{Checked, FreedContents};
 use crate::debugging::target::{FillTarget, LeftOut};
+use crate::debugging::unfinished::CheckStopped;
+use crate::driver::stopped::{Pause, Stopped};
 
 /// Writes and checks the memory of one allocator.
 #[derive(Clone, Copy, Debug)]
@@ -100,29 +103,36 @@ impl MemoryDebugger {
     }
 
     /// Begins a check, unless the device is lost: then nothing is known of what any memory holds.
-    fn begin_check<'a>(&self, allocator: &'a DeviceAllocator) -> Result<Check<'a>, Error> {
+    fn begin_check<'a>(
+        &self,
+        allocator: &'a DeviceAllocator,
+        pause: Pause<'a>,
+    ) -> Result<Check<'a>, Error> {
         if allocator.driver().is_known_lost() {
             return Err(DeviceError::DeviceLost.of("vkQueueSubmit").into());
         }
-        Ok(Check::new(allocator, self.key, self.by_device))
+        Ok(Check::new(allocator, (self.key, self.by_device), pause))
     }
 
-    /// Checks the margins of some allocations, without looking up their neighbours.
+    /// Checks the margins of some allocations, without looking up their neighbours, unless `pause` wants to stop that.
     ///
     /// # Errors
-    /// Those of the driver calls; [`Error::UseAfterFree`] for an allocation that was freed.
+    /// Those of the driver calls; [`Error::UseAfterFree`] for an allocation that was freed; `Interrupted`.
     pub fn check_some(
         &self,
         allocator: &DeviceAllocator,
         ids: &[AllocationId],
-    ) -> Result<Checked, Error> {
-        let mut check = self.begin_check(allocator)?;
+        pause: Pause<'_>,
+    ) -> Result<Checked, CheckStopped> {
+        let mut check = self.begin_check(allocator, pause)?;
         // No room for lists, as this is part of each free.
         if let [id] = ids {
             let it = allocator.engine().hold_memory_of(*id)?;
             if it.is_filled {
                 let ranges = GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin);
-                check.run(&it.memory, &ranges, &|_| None)?;
+                if let Err(why) = check.run(&it.memory, &ranges, &|_| None) {
+                    return Err(check.stopped(why, it));
+                }
             }
             return Ok(check.finish());
         }
@@ -139,34 +149,40 @@ impl MemoryDebugger {
                 .iter()
                 .flat_map(|it| GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin))
                 .collect();
-            check.run(&group[0].memory, &ranges, &|_| None)?;
+            if let Err(why) = check.run(&group[0].memory, &ranges, &|_| None) {
+                return Err(check.stopped(why, places));
+            }
         }
         Ok(check.finish())
     }
 
     /// Checks margins and quarantine of one pool, or of all pools of memory types. What the device has not finished
-    /// yet is not seen, unless it was submitted to the device's own queue before.
+    /// yet is not seen, unless it was submitted to the device's own queue before. Goes on until `pause` wants to stop
+    /// that.
     ///
     /// # Errors
-    /// Those of the driver calls; [`Error::UseAfterFree`] if the id of the pool is stale.
+    /// Those of the driver calls; [`Error::UseAfterFree`] if the id of the pool is stale; `Interrupted`.
     pub fn check(
         &self,
         allocator: &DeviceAllocator,
-        memory_type_bits: u32,
-        pool: Option<PoolId>,
+        (memory_type_bits, pool): (u32, Option<PoolId>),
         freed: FreedContents<'_>,
-    ) -> Result<Checked, Error> {
-        let mut check = self.begin_check(allocator)?;
+        pause: Pause<'_>,
+    ) -> Result<Checked, CheckStopped> {
+        let mut check = self.begin_check(allocator, pause)?;
         let all = allocator.engine().guarded_ranges(memory_type_bits, pool, false)?;
         all.iter().for_each(|it| check.expect(&it.memory, &it.ranges));
         for it in all {
-            check.run(&it.memory, &it.ranges, freed)?;
+            if let Err(why) = check.run(&it.memory, &it.ranges, freed) {
+                return Err(check.stopped(why, it));
+            }
         }
         Ok(check.finish())
     }
 
     /// Checks what leaves the quarantine, contents and margins; to be called by
-    /// [`QuarantineOwner::leaving`](vkmem_engine::QuarantineOwner::leaving).
+    /// [`QuarantineOwner::leaving`](vkmem_engine::QuarantineOwner::leaving). It does not stop before its end: the memory
+    /// is given out again.
     ///
     /// # Errors
     /// Those of the driver calls.
@@ -178,7 +194,7 @@ impl MemoryDebugger {
     ) -> Result<Checked, Error> {
         let mut items: Vec<&Quarantined> = items.iter().collect();
         items.sort_by_key(|it| (it.memory.handle().0, it.offset));
-        let mut check = self.begin_check(allocator)?;
+        let mut check = self.begin_check(allocator, &|| false)?;
         for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let mut ranges = Vec::with_capacity(3 * group.len());
             for it in group {
@@ -192,7 +208,9 @@ impl MemoryDebugger {
                 };
                 ranges.extend([front, contents, back]);
             }
-            check.run(&group[0].memory, &ranges, freed)?;
+            if let Err(Stopped::Failed(error)) = check.run(&group[0].memory, &ranges, freed) {
+                return Err(error);
+            }
         }
         Ok(check.finish())
     }

@@ -2,17 +2,20 @@
 
 use std::iter::Peekable;
 use std::ops::Range;
+use std::sync::Arc;
 
 use ash::vk;
-use vkmem_engine::{Error, GuardedRange, MemoryAccess};
+use vkmem_engine::{GuardedRange, MemoryAccess};
 
 use crate::debugging::contents::{Comparison, Expected};
 use crate::debugging::finding::Unchecked;
 use crate::debugging::regions::Regions;
 use crate::debugging::scratch::{Purpose, Scratch};
+use crate::debugging::unfinished::UnfinishedCheck;
 use crate::debugging::windows::{Part, Windows};
 use crate::driver::contract::Driver;
-use crate::driver::submission::TransferCommand;
+use crate::driver::stopped::{Pause, Stopped, wait_for};
+use crate::driver::submission::{Submission, TransferCommand};
 
 /// Bytes that are read in one submission at most. Host memory of that size is allocated for a check.
 const AT_ONCE: u64 = 128 << 20;
@@ -25,23 +28,27 @@ const UNREACHABLE: &str =
 
 /// Reads memory objects through one scratch buffer.
 pub(super) struct DeviceReader<'a> {
-    driver: &'a dyn Driver,
-    scratch: Option<Scratch<'a>>,
+    driver: &'a Arc<dyn Driver>,
+    scratch: Option<Scratch>,
     /// Bytes that the scratch buffer is made for, if nothing needs more.
     expected: u64,
     /// Kept for its room.
     commands: Vec<TransferCommand>,
     submissions: u64,
+    /// The last submission.
+    last: Submission,
+    pause: Pause<'a>,
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(super) fn new(driver: &'a dyn Driver) -> Self {
-        Self { driver, scratch: None, expected: 0, commands: Vec::new(), submissions: 0 }
+    pub(super) fn new(driver: &'a Arc<dyn Driver>, pause: Pause<'a>) -> Self {
+        let (commands, last) = (Vec::new(), Submission::NONE);
+        Self { driver, scratch: None, expected: 0, commands, submissions: 0, last, pause }
     }
 
     /// Makes the scratch buffer large enough for what will be read of a memory object, when it is made.
     pub(super) fn expect(&mut self, memory: &MemoryAccess, ranges: &[GuardedRange]) {
-        let mut regions = Regions::of(self.driver, memory);
+        let mut regions = Regions::of(self.driver.as_ref(), memory);
         for range in ranges {
             let (offset, size) = (range.offset, range.size);
             regions.add(&Part { buffer: vk::Buffer::null(), offset, at: offset, size });
@@ -56,14 +63,17 @@ impl<'a> DeviceReader<'a> {
     /// Compares ranges of a memory object with what they have to hold, by ascending offset, and calls `take` with
     /// the comparison of each. Returns the number of those, and what could not be read.
     ///
+    /// Where `pause` has stopped it, `unfinished` is what the device still uses.
+    ///
     /// # Errors
-    /// Those of the driver calls.
+    /// Those of the driver calls, and `Interrupted`.
     pub(super) fn compare(
         &mut self,
         memory: &MemoryAccess,
         ranges: &[(&GuardedRange, Expected)],
+        unfinished: &mut Option<UnfinishedCheck>,
         mut take: impl FnMut(&GuardedRange, Comparison),
-    ) -> Result<(u64, Option<Unchecked>), Error> {
+    ) -> Result<(u64, Option<Unchecked>), Stopped> {
         let unchecked = |ranges, why| {
             let (memory_type_index, memory) = (memory.memory_type_index(), memory.handle());
             (ranges > 0).then_some(Unchecked { memory, memory_type_index, ranges, why })
@@ -80,14 +90,24 @@ impl<'a> DeviceReader<'a> {
         let reached = ranges.filter(|(range, _)| windows.reach(extent(range)));
         let read = reached.clone().count() as u64;
         let mut rest = Pieces { ranges: reached, windows: &windows, open: None }.peekable();
-        let none = Regions::of(self.driver, memory);
+        let none = Regions::of(self.driver.as_ref(), memory);
         let mut all = none;
         rest.clone().for_each(|it| _ = all.add(&it.part));
         let mut open: Option<(&GuardedRange, Comparison)> = None;
         while rest.peek().is_some() {
             let (mut now, mut regions) = (rest.clone(), none);
             // SAFETY: the windows live.
-            let found = unsafe { self.read(&mut rest, none, all.size.min(AT_ONCE)) }?;
+            let read = unsafe { self.read(&mut rest, none, all.size.min(AT_ONCE)) };
+            let found = match read {
+                Ok(found) => found,
+                Err(stopped) => {
+                    if let (Stopped::Interrupted, Some(scratch)) = (&stopped, self.scratch.take()) {
+                        let (driver, last) = (self.driver.clone(), self.last);
+                        *unfinished = Some(UnfinishedCheck::new(driver, last, windows, scratch));
+                    }
+                    return Err(stopped);
+                }
+            };
             while regions.size < found.len() as u64 {
                 let Some(Piece { range, expected, part }) = now.next() else { break };
                 let comparison = match open.take() {
@@ -115,7 +135,7 @@ impl<'a> DeviceReader<'a> {
         pieces: &mut Peekable<impl Iterator<Item = Piece<'r>>>,
         regions: Regions,
         most: u64,
-    ) -> Result<&[u8], Error> {
+    ) -> Result<&[u8], Stopped> {
         let most = most.max(self.expected);
         if self.scratch.as_ref().is_none_or(|it| it.size < most) {
             self.scratch = None;
@@ -125,9 +145,10 @@ impl<'a> DeviceReader<'a> {
         let size = add_copies(&mut self.commands, pieces, regions, (scratch.buffer, most));
         self.submissions += 1;
         // SAFETY: all buffers are live, and the regions lie inside of them.
-        unsafe { self.driver.run(&self.commands) }?;
+        self.last = unsafe { self.driver.submit(&self.commands) }?;
+        wait_for(self.driver.as_ref(), self.last, self.pause)?;
         // SAFETY: the submission has ended.
-        unsafe { scratch.read(size) }
+        Ok(unsafe { scratch.read(size) }?)
     }
 }
 
@@ -143,7 +164,7 @@ struct Piece<'r> {
 #[derive(Clone)]
 struct Pieces<'r, 'w, I> {
     ranges: I,
-    windows: &'w Windows<'w>,
+    windows: &'w Windows,
     /// The current range, and the offset in the memory object up to which its pieces were returned.
     open: Option<(&'r GuardedRange, Expected, u64)>,
 }

@@ -1,5 +1,7 @@
 //! [`Scratch`]: host-visible memory that one call goes through.
 
+use std::sync::Arc;
+
 use ash::vk;
 use vkmem_engine::{
     DedicatedTarget, DeviceError, DeviceInfo, Error, HostAddress, MemoryAllocateInfo, MemoryHandle,
@@ -18,8 +20,8 @@ pub(super) enum Purpose {
 }
 
 /// A mapped buffer. Its memory object is not one of the allocator's, so that no figure of the program changes.
-pub(super) struct Scratch<'a> {
-    driver: &'a dyn Driver,
+pub(super) struct Scratch {
+    driver: Arc<dyn Driver>,
     pub(super) buffer: vk::Buffer,
     pub(super) size: u64,
     memory: Option<Memory>,
@@ -55,12 +57,16 @@ fn types(info: &DeviceInfo, bits: u32, purpose: Purpose) -> Vec<u32> {
     found
 }
 
-impl<'a> Scratch<'a> {
+impl Scratch {
     /// Allocates and maps it.
     ///
     /// # Errors
     /// Those of the driver calls.
-    pub(super) fn new(driver: &'a dyn Driver, size: u64, purpose: Purpose) -> Result<Self, Error> {
+    pub(super) fn new(
+        driver: &Arc<dyn Driver>,
+        size: u64,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
         let usage = match purpose {
             Purpose::Upload => vk::BufferUsageFlags::TRANSFER_SRC,
             Purpose::Download => vk::BufferUsageFlags::TRANSFER_DST,
@@ -70,7 +76,7 @@ impl<'a> Scratch<'a> {
         let buffer = unsafe { driver.create_buffer(&info) };
         let buffer = buffer.map_err(|error| error.of("vkCreateBuffer"))?;
         // From here on dropping it undoes what was done.
-        let mut made = Self { driver, buffer, size, memory: None };
+        let mut made = Self { driver: driver.clone(), buffer, size, memory: None };
         // SAFETY: made above.
         let needs = unsafe { driver.buffer_requirements(buffer) };
         let mut allocated = Err(DeviceError::FeatureNotPresent);
@@ -150,7 +156,7 @@ fn raw_of(buffer: vk::Buffer) -> u64 {
     vk::Handle::as_raw(buffer)
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for Scratch {
     fn drop(&mut self) {
         // SAFETY: made in `new`; every submission that used it was waited for.
         unsafe { self.driver.destroy_buffer(self.buffer) };

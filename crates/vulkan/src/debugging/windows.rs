@@ -1,6 +1,7 @@
 //! [`Windows`]: buffers that lie over a memory object, through which the device reads and writes any byte of it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ash::vk;
 use vkmem_engine::{Error, MemoryAccess};
@@ -19,23 +20,23 @@ struct Window {
 
 /// Buffers over parts of one memory object. They live for one call: a buffer that is kept would have to go before
 /// the memory object does.
-pub(super) struct Windows<'a> {
-    driver: &'a dyn Driver,
+pub(super) struct Windows {
+    driver: Arc<dyn Driver>,
     windows: Vec<Window>,
 }
 
-impl<'a> Windows<'a> {
+impl Windows {
     /// Creates the buffers over those parts of a memory object that contain some of `ranges`. What they do not reach
     /// is not under any of them.
     ///
     /// # Errors
     /// Those of `vkCreateBuffer` and `vkBindBufferMemory`.
     pub(super) fn over(
-        driver: &'a dyn Driver,
+        driver: &Arc<dyn Driver>,
         memory: &MemoryAccess,
         ranges: impl IntoIterator<Item = Range<u64>>,
     ) -> Result<Self, Error> {
-        let mut made = Self { driver, windows: Vec::new() };
+        let mut made = Self { driver: driver.clone(), windows: Vec::new() };
         if memory.names_resource() || driver.queue_flags().is_empty() {
             return Ok(made);
         }
@@ -159,7 +160,7 @@ pub(super) struct Part {
     pub(super) size: u64,
 }
 
-impl Drop for Windows<'_> {
+impl Drop for Windows {
     fn drop(&mut self) {
         while !self.windows.is_empty() {
             self.remove_last();

@@ -13,6 +13,7 @@ pub(crate) mod image_layouts;
 pub mod kept_info;
 pub(crate) mod ownership;
 pub(crate) mod resource_handle;
+pub(crate) mod stopped;
 pub(crate) mod submission;
 pub mod texel;
 pub(crate) mod transfer_queue;

@@ -8,6 +8,7 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 use vkmem_engine::{CallError, Error};
 
 use crate::allocator::DeviceAllocator;
+pub use crate::driver::stopped::{Pause, Stopped};
 use crate::driver::submission::{Submission, TransferCommand};
 use crate::transfer::batch::{Batch, Part};
 use crate::transfer::batch_images::ImagesInFlight;
@@ -24,24 +25,6 @@ use crate::transfer::uses::Use;
 
 /// A batch is submitted when it has so many bytes, or a quarter of the ring.
 const BATCH: u64 = 16 << 20;
-
-/// Why a call did not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The caller wanted it.
-    Interrupted,
-    /// A call of the driver failed.
-    Failed(Error),
-}
-
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// Asked about every 50 ms while a call waits: whether it shall stop.
-pub type Pause<'a> = &'a dyn Fn() -> bool;
 
 /// Called by the caller's own thread between pieces with the bytes that are done: whether to stop.
 pub type Between<'a> = &'a dyn Fn(u64) -> bool;

@@ -14,8 +14,7 @@ use crate::transfer::job::Job;
 use crate::transfer::ring::{Place, Ring, SegmentState};
 use crate::transfer::staging::{Staging, TransferDirection};
 
-/// How long a thread waits before it looks whether it is interrupted.
-pub(super) const SLICE: Duration = Duration::from_millis(50);
+pub(super) use crate::driver::stopped::SLICE;
 
 /// What is to be copied out of a segment, and where to.
 #[derive(Debug)]

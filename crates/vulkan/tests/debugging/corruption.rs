@@ -245,14 +245,14 @@ fn neighbours_are_named_and_a_check_of_one_allocation_looks_at_no_other() {
         let findings = world.check().findings;
         let [found] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!(found.range.neighbours, [Some(ids[0]), Some(ids[2])]);
-        let some = |ids: &[_]| world.debugger.check_some(&world.allocator, ids).unwrap();
+        let some = |ids: &[_]| world.debugger.check_some(&world.allocator, ids, &|| false).unwrap();
         assert_eq!(some(&[ids[0], ids[2]]).findings, []);
         assert_eq!(some(&[ids[0], ids[2]]).ranges, 4);
         let checked = some(&[ids[2], ids[1]]);
         let [found] = &checked.findings[..] else { panic!("{checked:?}") };
         assert_eq!(found.range.id, Some(ids[1]));
         ids.iter().for_each(|it| drop(world.allocator.engine().free(*it).unwrap()));
-        assert!(world.debugger.check_some(&world.allocator, &ids[..1]).is_err());
+        assert!(world.debugger.check_some(&world.allocator, &ids[..1], &|| false).is_err());
         world.allocator.engine().destroy_pool(pool).unwrap();
     }
     world.end(&[]);
@@ -289,7 +289,7 @@ fn what_is_not_known_to_be_filled_is_not_checked() {
     // Never prepared.
     assert_eq!(world.assert_intact(), Checked::default());
     drop(world.allocator.engine().free(made.id).unwrap());
-    let checked = world.debugger.check(&world.allocator, !0, None, &|_| None).unwrap();
+    let checked = world.debugger.check(&world.allocator, (!0, None), &|_| None, &|| false).unwrap();
     assert_eq!(checked, Checked::default());
     let findings = world.check().findings;
     assert_eq!(findings.len(), 1, "it was not filled when it was freed");

@@ -155,7 +155,7 @@ impl World {
     }
 
     fn check(&self) -> Checked {
-        self.debugger.check(&self.allocator, !0, None, &|_| Some(FREED)).unwrap()
+        self.debugger.check(&self.allocator, (!0, None), &|_| Some(FREED), &|| false).unwrap()
     }
 
     #[track_caller]

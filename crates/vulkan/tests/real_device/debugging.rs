@@ -90,7 +90,7 @@ fn each_byte_is_found_by_the_host_and_by_the_device() {
         let allocator = DeviceAllocator::new(device.clone(), &options).unwrap();
         let debugger = MemoryDebugger::new(77);
         let debugger = if by_device { debugger.by_device() } else { debugger };
-        let check = || debugger.check(&allocator, !0, None, &|_| Some(FREED)).unwrap();
+        let check = || debugger.check(&allocator, (!0, None), &|_| Some(FREED), &|| false).unwrap();
         let usage = vk::BufferUsageFlags::STORAGE_BUFFER;
         let mut made: Vec<_> =
             [(100, Create::empty()), (5001, Create::empty()), (777, Create::DEDICATED_MEMORY)]

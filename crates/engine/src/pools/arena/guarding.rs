@@ -111,27 +111,47 @@ impl Arena {
         true
     }
 
-    /// Returns the margins of a region, none if they do not hold the pattern; `None` if the key is stale. Without
-    /// neighbours O(1), with them O(regions of the block).
+    /// Returns the margins of a region, none if they do not hold the pattern; `None` if the key is stale. O(1), with
+    /// neighbours plus the number of regions before them that are free or in quarantine; linear pools are walked.
     pub(crate) fn guarded_of(
         &self,
         key: SlotKey,
         with_neighbours: bool,
     ) -> Option<Result<GuardedMemory, Error>> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let info = state.blocks.suballocator.region(key)?;
-        let ranges = if with_neighbours {
-            let Some(mut ranges) = self.list(&state, info.block, false) else {
-                return Some(Err(Error::NoHostMemory("the margins of an allocation")));
-            };
-            let id = self.id_of(key);
-            ranges.retain(|range| range.id == Some(id));
-            ranges
-        } else {
-            let whole = Extent { offset: info.offset, size: info.size };
-            self.margins_at(&state, key, whole, self.id_of(key)).into_iter().flatten().collect()
+        let beside = with_neighbours.then(|| self.beside(&mut state.blocks, key));
+        let id = self.id_of(key);
+        let ranges = match beside {
+            Some(None) => {
+                let Some(mut ranges) = self.list(&state, info.block, false) else {
+                    return Some(Err(Error::NoHostMemory("the margins of an allocation")));
+                };
+                ranges.retain(|range| range.id == Some(id));
+                ranges
+            }
+            known => {
+                let neighbours = known.flatten().unwrap_or_default();
+                let whole = Extent { offset: info.offset, size: info.size };
+                let margins = self.margins_at(&state, key, whole, id).into_iter().flatten();
+                margins.map(|it| GuardedRange { neighbours, ..it }).collect()
+            }
         };
         Some(Ok(self.with_memory(&state, info.block, ranges)))
+    }
+
+    /// Returns the next allocations below and above one in its block; `None` if only a walk over the block tells.
+    fn beside(&self, blocks: &mut Blocks, key: SlotKey) -> Option<[Option<AllocationId>; 2]> {
+        let regions = blocks.suballocator.evicting().ok()?;
+        let guard = blocks.guard.as_ref();
+        let is_held = |key| guard.is_some_and(|guard| guard.is_quarantined(key));
+        Some([false, true].map(|upwards| {
+            let mut next = regions.neighbour(key, upwards);
+            while let Some(it) = next.filter(|it| is_held(it.key)) {
+                next = regions.neighbour(it.key, upwards);
+            }
+            next.map(|it| self.id_of(it.key))
+        }))
     }
 
     fn with_memory(
