@@ -5,7 +5,8 @@ import numpy as np
 import vk_mem
 from vk_mem import AllocationCreateFlags, BufferUsage
 
-WRITE = AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE
+# What is only written takes HOST_ACCESS_SEQUENTIAL_WRITE: here it is read back, too.
+READ_WRITE = AllocationCreateFlags.HOST_ACCESS_RANDOM
 
 
 def open_device() -> vk_mem.Device:
@@ -21,7 +22,7 @@ def main() -> None:
     with (
         vk_mem.Allocator(open_device()) as allocator,
         vk_mem.BufferHeap(
-            allocator, BufferUsage.VERTEX_BUFFER, block_size=1 << 20, flags=WRITE
+            allocator, BufferUsage.VERTEX_BUFFER, block_size=1 << 20, flags=READ_WRITE
         ) as heap,
     ):
         meshes = [random.random(random.integers(10, 2000), np.float32) for _ in range(1000)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+import dataclasses
 import gc
 import threading
 import warnings
@@ -28,7 +28,7 @@ from vk_mem import (
 )
 
 KIB = 1024
-USAGE = BufferUsage.STORAGE_BUFFER
+USAGE = BufferUsage.STORAGE_BUFFER | BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
 CHECKED = Debug(detect_corruption=True)
 # By the host in order, by the host as it likes, and by the device.
 WAYS = {"write": WRITE, "random": RANDOM, "device": 0}
@@ -40,6 +40,13 @@ def poke(heap: BufferHeap, buffer: vk_mem.Buffer, data: bytes, offset: int) -> N
         buffer.write(data, offset)
     else:
         buffer.upload(data, offset)
+
+
+def peek(heap: BufferHeap, buffer: vk_mem.Buffer, offset: int, size: int) -> bytes:
+    """Reads what nobody may write."""
+    if heap._flags & (WRITE | RANDOM) and buffer.mapped is not None:
+        return bytes(buffer.read(offset, size))
+    return bytes(buffer.download("u1", offset=offset, size=size))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -56,7 +63,7 @@ def test_what_is_written_beside_a_slice_is_found(device: Device, way: str, algor
             flags=WAYS[way],
             name="heap",
         )
-        slices = [heap.allocate(100 + 13 * i, 4) for i in range(6)]
+        slices = [heap.allocate(100 + 13 * i, 4, name=f"piece {i}") for i in range(6)]
         assert heap.check_corruption() == 12
         # As much as fits is the slices' own.
         for it in slices:
@@ -73,7 +80,7 @@ def test_what_is_written_beside_a_slice_is_found(device: Device, way: str, algor
             ("before", -32, b"\x07\x08"),
         ):
             place = victim.offset + at
-            kept = bytes(vk_mem._vk_mem._margin_pattern(heap._margins.key, 1, place, len(data)))
+            kept = peek(heap, heap.buffers[0], place, len(data))
             changed = bytes(a ^ 0x5A for a in kept)
             poke(heap, heap.buffers[0], changed, place)
             with pytest.raises(CorruptionError) as caught:
@@ -83,13 +90,16 @@ def test_what_is_written_beside_a_slice_is_found(device: Device, way: str, algor
             assert (error.count, error.others) == (len(data), ())
             assert error.found is not None and error.found.startswith(changed)
             assert error.expected is not None and error.expected.startswith(kept)
-            assert error.allocation is victim and error.name == "heap"
+            assert error.allocation is victim and error.name == victim.name == "piece 3"
             assert error.record is not None and error.record.size == victim.size
             assert (error.record.frame, error.record.kind) == (0, "BufferSlice")
             assert error.before is not None and error.before.allocation is before
             assert error.after is not None and error.after.allocation is after
             assert error.memory_type_index == heap.buffers[0].allocation.memory_type_index
-            assert f"{victim.size} bytes" in str(error) and "created in frame 0" in str(error)
+            where = f"({victim.size} bytes, at {victim.offset} of buffer 'heap', memory type "
+            assert f"BufferSlice 'piece 3' {where}" in str(error)
+            assert "  allocated in frame 0" in str(error)
+            assert "before it: BufferSlice 'piece 2' (" in str(error)
             poke(heap, heap.buffers[0], kept, place)
             assert heap.check_corruption() == 12
         poke(heap, heap.buffers[0], b"\0\0\0\0\0", victim.offset - 5)
@@ -114,6 +124,7 @@ def test_both_views_of_memory_that_is_not_coherent(way: str, strict: bool) -> No
         address = mapping.address
         mapping.close()
         look = heap.check_corruption if way == "check" else second.free
+        kept = bytes(heap.buffers[0].read(second.offset + 200, 16))
         # What the host has not flushed is found behind a slice, and not lost inside of it.
         ctypes.memset(address, 7, 208)
         with pytest.raises(CorruptionError) as caught:
@@ -121,10 +132,7 @@ def test_both_views_of_memory_that_is_not_coherent(way: str, strict: bool) -> No
         assert (caught.value.offset, caught.value.count) == (200, 8)
         assert ctypes.string_at(address, 208) == b"\7" * 208
         if way == "check":
-            heap.buffers[0].write(
-                vk_mem._vk_mem._margin_pattern(heap._margins.key, 1, second.offset + 200, 16),
-                second.offset + 200,
-            )
+            heap.buffers[0].write(kept, second.offset + 200)
             ctypes.memset(address, 9, 200)
             assert heap.check_corruption() == 6
             assert ctypes.string_at(address, 200) == b"\x09" * 200
@@ -192,13 +200,16 @@ def test_call_sites_are_told(simulated: SimulatedDevice) -> None:
 
 def test_margins_come_from_the_allocator(simulated: SimulatedDevice) -> None:
     debug = Debug(detect_corruption=True, margin=48, quarantine="1M")
-    with Allocator(simulated, debug=debug) as allocator:
+    whole = dataclasses.replace(debug, min_granularity=1024)
+    with Allocator(simulated, debug=whole) as allocator:
         with BufferHeap(allocator, USAGE, flags=RANDOM) as heap:
-            assert heap.debug == Debug(detect_corruption=True, margin=48)
+            assert heap.debug == debug
             heap.allocate(64).free()
         with BufferHeap(allocator, USAGE, debug=Debug()) as heap:
             assert heap.debug is None
-            with pytest.raises(FeatureNotPresentError, match="no margins that are checked"):
+            with pytest.raises(
+                FeatureNotPresentError, match="neither margins that are checked nor a quarantine"
+            ):
                 heap.check_corruption()
         with BufferHeap(allocator, USAGE, debug=Debug(margin=16)) as heap:
             one, two = heap.allocate(64), heap.allocate(64)
@@ -212,10 +223,12 @@ def test_margins_come_from_the_allocator(simulated: SimulatedDevice) -> None:
 @pytest.mark.parametrize(
     ("debug", "text"),
     [
-        (Debug(fill="zero"), "fill is not for a BufferHeap, whose debug= has margin and detect_"),
-        (Debug(check="frame"), "check is not for a BufferHeap"),
-        (Debug(quarantine=1), "quarantine is not for a BufferHeap"),
-        (Debug(margin=6), "margin is 6, not a multiple of 4 bytes"),
+        (
+            Debug(min_granularity=64),
+            "min_granularity is not for a BufferHeap, whose debug= has fill",
+        ),
+        (Debug(always_dedicated=True), "always_dedicated is not for a BufferHeap"),
+        (Debug(strict_host_access=True), "strict_host_access is not for a BufferHeap"),
     ],
 )
 def test_what_a_heap_does_not_take(simulated_allocator: Allocator, debug: Debug, text: str) -> None:
@@ -312,34 +325,29 @@ def test_a_strict_allocator(simulated: SimulatedDevice, flags: Any) -> None:
 @pytest.mark.parametrize("vk_result", [-1, -2])
 @pytest.mark.parametrize("way", ["random", "device"])
 def test_each_call_fails_once(vk_result: int, way: str, make_simulated: Any) -> None:
-    """What is freed is free, whatever fails; a slice that fails is not there."""
+    """What is freed is free, whatever fails; margins that were not written are not checked."""
     failures = 0
     for n in range(12):
         device = make_simulated("discrete-8gib")
-        with Allocator(device) as allocator, warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with Allocator(device) as allocator, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             heap = BufferHeap(allocator, USAGE, debug=CHECKED, flags=WAYS[way])
             one, two = heap.allocate(64), heap.allocate(64)
             device.fail_call(n, vk_result)
-            failed = 0
-            for use in (one.free, two.free, functools.partial(make_and_free, heap)):
-                try:
-                    use()
-                except vk_mem.VkMemError as error:
-                    failed += 1
-                    assert not isinstance(error, CorruptionError), error
-            assert failed <= 1
+            one.free()
+            two.free()
+            make_and_free(heap)
             with pytest.raises(UseAfterFreeError):
                 one.read()
-            if failed:
-                # What the device may have been writing is not given out again at once.
-                heap.allocate(64).free()
-                allocator.set_current_frame_index(10)
+            texts = [str(it.message) for it in told]
+            assert all("slice" in it and "the driver failed: vk" in it for it in texts), texts
+            assert len(texts) <= 1 and heap.allocated == 0
+            if texts:
                 with heap.allocate(64):
                     assert heap.check_corruption() == 2 and heap.allocated == 64
-                assert heap.check_corruption() == 0 and heap.allocated == 0
+            assert heap.check_corruption() == 0
             heap.close()
-            failures += failed
+            failures += len(texts)
     # The host needs no call of the driver for margins in coherent memory that is mapped.
     assert (failures > 0) == (way == "device")
 
@@ -396,4 +404,4 @@ def test_nothing_is_written_without_margins(simulated: SimulatedDevice) -> None:
         heap.allocate(64) as piece,
     ):
         assert piece.offset == 0
-        assert not heap._usage & BufferUsage.TRANSFER_DST
+        assert heap._debugger is None and heap.debug is None

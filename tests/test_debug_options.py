@@ -78,6 +78,8 @@ def test_it_is_a_value(it: Debug) -> None:
         ("64M", 64 * MIB),
         ("64MiB", 64 * MIB),
         ("64MB", 64 * MIB),
+        ("64 MiB", 64 * MIB),
+        ("64_M", 64 * MIB),
         ("4096", 4096),
         ("4096B", 4096),
         ("2G", 2048 * MIB),
@@ -101,18 +103,30 @@ def test_corruption_is_detected_with_a_margin() -> None:
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fill": "nann"}, InvalidArgumentError, "fill is 'nann', not one of 'pattern', 'zero', 'nan'"),
     ({"fill": "zeros"}, InvalidArgumentError, "a byte from 0 to 255; did you mean 'zero'"),
-    ({"fill": 256}, InvalidArgumentError, "fill is 256; a byte is from 0 to 255"),
-    ({"fill": -1}, InvalidArgumentError, "fill is -1; it is from 0"),
+    ({"fill": 256}, InvalidArgumentError, "fill is 256; it is a byte from 0 to 255, 'pattern'"),
+    ({"fill": -1}, InvalidArgumentError, "fill is -1; it is a byte from 0 to 255, 'pattern'"),
     ({"fill": True}, TypeError, "fill must be a text, a byte from 0 to 255 or None, not bool"),
     ({"fill_on_free": 1.5}, TypeError, "fill_on_free must be a text.*not float"),
-    ({"margin": -4}, InvalidArgumentError, "margin is -4; it is from 0"),
+    ({"margin": -4}, InvalidArgumentError, "margin is -4; it is a multiple of 4, at most 16 MiB"),
     ({"margin": True}, TypeError, "margin must be an integer, not bool"),
     ({"margin": "16"}, TypeError, "margin must be an integer, not str"),
-    ({"margin": 17 * MIB}, InvalidArgumentError, "margin is 17825792; it is at most 16777216"),
+    ({"margin": 17 * MIB}, InvalidArgumentError, "margin is 17825792; it is a multiple of 4, at"),
+    ({"margin": 3}, InvalidArgumentError, "margin is 3; it is a multiple of 4, at most 16 MiB"),
+    (
+        {"margins": 16},
+        TypeError,
+        r"Debug\(\) got an unexpected .*'margins'; did you mean margin=\?",
+    ),
+    ({"foo": 16}, TypeError, "'foo'; it has fill, fill_on_free, margin"),
+    (
+        {"quarantine": -1},
+        InvalidArgumentError,
+        "quarantine is -1; it is a number of bytes from 1 on",
+    ),
     ({"margin": 1 << 200}, InvalidArgumentError, "margin is a huge number"),
     ({"detect_corruption": 1}, TypeError, "detect_corruption must be a bool, not int"),
     ({"quarantine": 0}, InvalidArgumentError, "quarantine is 0; None is for none"),
-    ({"quarantine": "0 frames"}, InvalidArgumentError, "quarantine is 0"),
+    ({"quarantine": "0 frames"}, InvalidArgumentError, "quarantine is '0 frames'; None"),
     ({"quarantine": "3 days"}, InvalidArgumentError, "quarantine is '3 days'; it is a number of"),
     ({"quarantine": False}, TypeError, "quarantine must be .*, not bool"),
     ({"quarantine": 1.5}, TypeError, "quarantine must be .*, not float"),
@@ -146,6 +160,13 @@ def test_wrong_values_get_one_line(
         (" corruption , check = frame ", Debug(detect_corruption=True, check="frame")),
         ("detect_corruption=1,margin=1K", Debug(detect_corruption=True, margin=1024)),
         ("quarantine=64M", Debug(quarantine=64 * MIB)),
+        ("quarantine=2 MiB", Debug(quarantine=2 * MIB)),
+        (
+            "all,quarantine=none,fill=none,fill_on_free=none",
+            Debug(detect_corruption=True),
+        ),
+        ("all,quarantine=0,corruption=0", Debug(fill="pattern", fill_on_free="pattern")),
+        ("sites", None),
         ("quarantine=2frames,", Debug(quarantine="2 frames")),
         (
             "min_granularity=64K,always_dedicated",
@@ -187,7 +208,7 @@ def test_words_of_the_environment(
         ("margin", "margin needs a value as in margin=16"),
         ("margin=x", "margin is 'x': it needs a value as in margin=16"),
         ("margin=", "margin needs a value"),
-        ("margin=6", "margin is 6, not a multiple of 4 bytes"),
+        ("margin=6", "margin is 6; it is a multiple of 4, at most"),
         ("fill=true", "fill is 'true', not one of"),
         ("fill,fill=zero", "fill is given twice"),
         ("corruption,detect_corruption", "detect_corruption is given twice"),
@@ -195,6 +216,9 @@ def test_words_of_the_environment(
         ("quarantine=lots", "quarantine is 'lots'; it is a number of bytes"),
         ("check=never", "check is 'never', not one of"),
         ("all=1", "'all=1' is not known"),
+        ("sites=many", "track_call_sites is 'many': it is a number of frames, or 0"),
+        ("sites,track_call_sites", "track_call_sites is given twice"),
+        ("margin=none", "margin is 'none': it needs a value"),
     ],
 )
 def test_a_wrong_word_names_the_variable(
@@ -221,6 +245,28 @@ def test_a_program_that_nobody_changes() -> None:
     done = run_python(code)
     what = "Debug(margin=16, detect_corruption=True, quarantine=67108864)"
     assert (done.stdout.strip(), done.stderr) == (f"{what} 2 1", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "tracks"),
+    [
+        ("sites", True),
+        ("all", True),
+        ("all,sites=0", False),
+        ("margin=16", False),
+        ("sites=2", True),
+    ],
+)
+def test_call_sites_of_the_environment(
+    simulated: SimulatedDevice, monkeypatch: pytest.MonkeyPatch, text: str, tracks: bool
+) -> None:
+    monkeypatch.setenv("VK_MEM_DEBUG", text)
+    for given, means in ((None, tracks), (False, False), (True, True)):
+        with (
+            Allocator(simulated, track_call_sites=given) as allocator,
+            allocator.create_buffer(64, "TRANSFER_SRC"),
+        ):
+            assert (allocator.leaks()[0].call_site is not None) == means
 
 
 # ---- where it applies ----
@@ -266,26 +312,25 @@ def test_a_pool_has_its_own(simulated: SimulatedDevice) -> None:
         for switch in ("poison_unmapped", "strict_host_access"):
             with pytest.raises(InvalidArgumentError, match=f"{switch} is for a whole allocator"):
                 allocator.create_pool(memory_type_index=0, debug=Debug(**{switch: True}))
-        with pytest.raises(InvalidArgumentError, match="margin is 6, not a multiple of 4"):
-            allocator.create_pool(memory_type_index=0, debug=Debug(margin=6))
 
 
 def test_margins_of_a_virtual_block() -> None:
-    block = VirtualBlock(100, debug=Debug(margin=3))
-    assert block.margin == 3 and VirtualBlock(100).margin == 0
+    block = VirtualBlock(100, debug=Debug(margin=4))
+    assert block.margin == 4 and VirtualBlock(100).margin == 0
     first, second = block.allocate(10), block.allocate(10, 8)
-    assert first.offset >= 3 and second.offset % 8 == 0
+    assert first.offset >= 4 and second.offset % 8 == 0
     ends = sorted((it.offset, it.offset + it.size) for it in (first, second))
-    assert ends[1][0] - ends[0][1] >= 6
+    assert ends[1][0] - ends[0][1] >= 8
     counted = block.statistics()
     assert (counted.margin_count, counted.allocation_bytes) == (4, 20)
     whole = counted.margin_bytes + counted.allocation_bytes + counted.unused_range_bytes
     assert whole == 100 and "in margins" in str(counted)
     first.free()
     second.free()
-    block.allocate(94).free()
-    with pytest.raises(OutOfDeviceMemoryError):
-        block.allocate(95)
+    block.allocate(92).free()
+    why = "no room for 93 and margins of 4 before and behind it in the virtual block: 0 of 100 are"
+    with pytest.raises(OutOfDeviceMemoryError, match=why):
+        block.allocate(93)
     block.validate()
     for name, value in (("fill", "zero"), ("quarantine", 5), ("detect_corruption", True)):
         what = f"{name} is not for a VirtualBlock, whose debug= has margin only"

@@ -95,24 +95,48 @@ def test_the_report(device: SimulatedDevice) -> None:
             "further"
         )
         assert lines[1].startswith(f"  found {wrong.hex(' ')}, ")
-        assert re.fullmatch(r"  created in frame 0, .* earlier, at .*make, called .*", lines[2])
-        assert re.match(r"  before it: Buffer 'a' \(256 bytes\), \d+ bytes away, created", lines[3])
-        assert re.match(r"  behind it: Buffer 'c' \(256 bytes\), \d+ bytes away, created", lines[4])
-        assert len(lines) == 5
+        astray = "a write through a wrong index or address"
+        assert (
+            lines[2] == f"  this looks like {astray}: the bytes right before and behind are intact"
+        )
+        assert re.fullmatch(r"  created in frame 0, .* earlier, at .*make, called .*", lines[3])
+        assert re.match(r"  before it: Buffer 'a' \(256 bytes\), \d+ bytes away, created", lines[4])
+        assert re.match(r"  behind it: Buffer 'c' \(256 bytes\), \d+ bytes away, created", lines[5])
+        assert len(lines) == 6
         it.flip(257, 3)
         it.flip(-1)
         text = str(caught(it.allocator.check_corruption))
         assert "1 of the 16 bytes before it was overwritten, the first one 1 byte before" in text
         assert "this looks like a write before its own start" in text
         it.flip(-1)
-        for offset, looks in [
-            (256, "a write past its own end"),
-            (271, "a write before the start of what lies behind it"),
-            (-16, "a write past the end of what lies before it"),
+        assert error.record is not None and error.after is not None and error.before is not None
+        place = error.record.offset
+        # Where the margins of the neighbours begin that are next to its own.
+        behind = error.after.offset - place - 16
+        before = error.before.offset + 256 - place
+        for flips, looks in [
+            ([(256, 1)], "a write past its own end"),
+            (
+                [(256, 16)],
+                "a write past its own end: the margin of Buffer 'c' on that side is intact",
+            ),
+            (
+                [(256, 16), (behind, 1)],
+                "a write past its own end, or a write before the start of Buffer 'c'",
+            ),
+            ([(271, 1)], f"{astray}: the margin of Buffer 'c' on that side is intact"),
+            ([(271, 1), (behind, 1)], "a write before the start of Buffer 'c'"),
+            ([(-16, 1)], f"{astray}: the margin of Buffer 'a' on that side is intact"),
+            ([(-16, 16)], "a write before its own start: the margin of Buffer 'a' on that side"),
+            ([(-16, 2), (before, 1)], "a write past the end of Buffer 'a'"),
         ]:
-            it.flip(offset)
-            assert f"this looks like {looks}" in str(caught(it.pool.check_corruption))
-            it.flip(offset)
+            for flip in flips:
+                it.flip(*flip)
+            first = caught(it.pool.check_corruption)
+            (its,) = (found for found in (first, *first.others) if found.name == "b")
+            assert f"  this looks like {looks}" in str(its), (flips, str(its))
+            for flip in flips:
+                it.flip(*flip)
 
 
 def test_the_report_without_call_sites(device: SimulatedDevice) -> None:
@@ -413,3 +437,32 @@ def test_a_lost_device(device: SimulatedDevice) -> None:
         allocator.set_current_frame_index(1)
     allocator.close()
     device.clear_failures()
+
+
+def test_a_report_names_the_pool(simulated: SimulatedDevice) -> None:
+    with (
+        Allocator(simulated, debug=DETECT) as allocator,
+        pool_of(allocator, visible(simulated), name="suspect") as pool,
+        allocator.create_buffer(256, TRANSFER, pool=pool, name="it", flags=RANDOM) as it,
+        allocator.create_buffer(64, TRANSFER, pool=pool) as other,
+        intruder(it, simulated) as flip,
+    ):
+        flip(256)
+        error = caught(pool.check_corruption)
+        assert str(error).startswith("Buffer 'it' (256 bytes, in pool 'suspect', memory type ")
+        assert "behind it: Buffer (64 bytes, in pool 'suspect'), " in str(error)
+        assert error.after is not None and error.after.allocation is other
+        flip(256)
+
+
+def test_quarantine_is_what_keeps_a_defragmentation_from_moving(make_simulated: Any) -> None:
+    device = make_simulated("discrete-8gib")
+    size = 1 << 20
+    with Allocator(device, debug=Debug(quarantine="64M")) as allocator:
+        its = [allocator.create_buffer(size, TRANSFER, movable=True) for _ in range(300)]
+        for number, it in enumerate(its):
+            if number % 3:
+                it.destroy()
+        done = allocator.defragment()
+        assert set(done.not_moved) == {"quarantine"} and done.not_moved["quarantine"] > 0
+        allocator.destroy_many([it for it in its if it.alive])

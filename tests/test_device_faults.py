@@ -414,6 +414,7 @@ def test_records_do_not_keep_their_allocator(faulting: SimulatedDevice) -> None:
         ({"precision": 0}, InvalidArgumentError, "power of two"),
         ({"address": -1}, InvalidArgumentError, "address"),
         ({"address": "x"}, TypeError, "address"),
+        ({"address_type": 99}, InvalidArgumentError, "address_type is 99; it is from 0 to 6"),
         ({"address_type": BufferUsage.TRANSFER_DST}, TypeError, "DeviceFaultAddressType"),
         ({"vendor_infos": [("a", 1)]}, ValueError, "tuple"),
         ({"vendor_infos": [("a", -1, 1)]}, InvalidArgumentError, "vendor_infos"),

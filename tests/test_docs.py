@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from code_blocks import python_blocks, run
 from conftest import index_of_the_driver
+from support import run_python
 
 import vk_mem
 
@@ -161,3 +162,13 @@ def test_every_flag_is_explained(flags: type[enum.Enum]) -> None:
     everything = "".join(text_of(page) for page in PAGES)
     for flag in flags:
         assert flag.name in everything, flag
+
+
+def test_the_printed_report_of_a_fault_is_what_is_printed(tmp_path: Path) -> None:
+    page = text_of(DOCS / "features" / "device-faults.md")
+    program = tmp_path / "app.py"
+    blocks = [it.code for it in python_blocks(page) if it.not_run is None]
+    program.write_text("\n".join(blocks), encoding="utf-8")
+    done = run_python(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')")
+    shown = page.split("```text\n")[1].split("```")[0]
+    assert (done.stdout.replace(f"{tmp_path}/", ""), done.stderr) == (shown, "")

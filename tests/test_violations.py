@@ -15,6 +15,7 @@ from vk_mem import (
     Allocator,
     Buffer,
     FeatureNotPresentError,
+    InvalidArgumentError,
     MemoryPropertyFlags,
     SimulatedDevice,
     UnflushedWriteWarning,
@@ -333,3 +334,29 @@ def test_a_host_write_outside_of_all_resources(profile: str, kept: bool) -> None
         assert buffer.read() == pattern(SIZE)
         buffer.destroy()
     assert device.violations == []
+
+
+# ---- what the allocator knows ----
+
+
+def test_a_violation_names_live_resources(make_simulated: Any) -> None:
+    device = make_simulated("discrete-8gib")
+    with (
+        Allocator(device) as allocator,
+        allocator.create_buffer(SIZE, TRANSFER, name="rows", flags=RANDOM) as rows,
+        allocator.create_buffer(SIZE, TRANSFER) as plain,
+    ):
+        with pytest.raises(VkMemError):
+            device.submit_copy(rows.handle, plain.handle, SIZE + 4)
+        found = only(device, "out_of_bounds")
+        assert (found.name, found.resource) == ("rows", rows.handle)
+        where = f"memory type {rows.allocation.memory_type_index}"
+        assert str(found).endswith(f" ({rows.handle:#x} is Buffer 'rows' (4096 bytes, {where}))")
+        with pytest.raises(VkMemError):
+            device.submit_fill(plain.handle, SIZE + 4)
+        assert only(device, "out_of_bounds").name is None
+
+
+def test_unbound_memory_that_nobody_watches(make_simulated: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="watch_unbound=True"):
+        make_simulated("discrete-8gib").check_unbound()

@@ -66,6 +66,8 @@ pub enum Error {
         allocated: u64,
         /// Size of the block in units.
         size: u64,
+        /// Units before and behind each allocation that belong to none, and the sum of all of these.
+        margins: (u64, u64),
     },
     /// No memory type has the required properties.
     FeatureNotPresent(String),
@@ -245,9 +247,15 @@ impl fmt::Display for Error {
                 "too many memory objects: the device allows {limit} (maxMemoryAllocationCount): \
                  asked for {figures}"
             ),
-            Self::VirtualBlockFull { figures, allocated, size } => write!(
+            Self::VirtualBlockFull { figures, allocated, size, margins: (0, _) } => write!(
                 f,
                 "no room for {} in the virtual block: {allocated} of {size} are in use",
+                figures.size
+            ),
+            Self::VirtualBlockFull { figures, allocated, size, margins: (margin, all) } => write!(
+                f,
+                "no room for {} and margins of {margin} before and behind it in the virtual block: {allocated} of \
+                 {size} are in use, and {all} are margins",
                 figures.size
             ),
             Self::FeatureNotPresent(reason)

@@ -101,6 +101,8 @@ ranks! {
     Lost,
     /// What is known of allocations whose memory is watched. Before the engine's locks: it is asked for their names.
     DebugRecords,
+    /// What is known of the slices of buffer heaps whose memory is watched. Alone.
+    DebugSlices,
     /// Threads that check all memory that is watched. Alone.
     DebugChecks,
     /// A defragmentation that goes on in steps, between two of them. Alone.

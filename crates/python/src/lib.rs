@@ -37,6 +37,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::allocation::Allocation>()?;
     module.add_class::<objects::allocation_create_info::AllocationCreateInfo>()?;
     module.add_class::<allocator::Allocator>()?;
+    module.add_class::<allocator::heap_debugger::HeapDebugger>()?;
     module.add_class::<objects::buffer::Buffer>()?;
     module.add_class::<objects::device::Device>()?;
     module.add_class::<lifetime::device_memory::DeviceMemoryEvent>()?;
@@ -74,7 +75,6 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
-    module.add_function(wrap_pyfunction!(objects::virtual_blocks::_margin_pattern, module)?)?;
     module.add_function(wrap_pyfunction!(process::forks::_after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(package::_look_up_names, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))

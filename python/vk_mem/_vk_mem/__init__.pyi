@@ -1,4 +1,4 @@
-from vk_mem._vk_mem.allocator import Allocator
+from vk_mem._vk_mem.allocator import Allocator, _HeapDebugger
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
 from vk_mem._vk_mem.memory import Mapping, _HostBytes
 from vk_mem._vk_mem.moving import (
@@ -30,7 +30,7 @@ from vk_mem._vk_mem.objects.statistics import (
 )
 from vk_mem._vk_mem.objects.violation import Violation
 from vk_mem._vk_mem.objects.virtual_block import VirtualAllocation, VirtualBlock
-from vk_mem._vk_mem.objects.virtual_blocks import _margin_pattern, _Range, _VirtualBlocks
+from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.package import _look_up_names
 from vk_mem._vk_mem.process import _after_fork_in_child
@@ -68,6 +68,7 @@ __all__ = [
     "VirtualAllocation",
     "VirtualBlock",
     "_EventCounter",
+    "_HeapDebugger",
     "_HostBytes",
     "_Range",
     "_TransferBatch",
@@ -77,7 +78,6 @@ __all__ = [
     "_after_fork_in_child",
     "_close_all_at_exit",
     "_look_up_names",
-    "_margin_pattern",
     "list_physical_devices",
 ]
 

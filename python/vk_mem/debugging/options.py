@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from operator import index
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from vk_mem.debugging.sizes import frames_of, size_of
 from vk_mem.errors import InvalidArgumentError
@@ -21,7 +23,30 @@ LARGEST_MARGIN = 16 << 20
 LARGEST_GRANULARITY = 1 << 30
 LARGEST_NUMBER = (1 << 64) - 1
 
+_Class = TypeVar("_Class", bound=type)
 
+
+def _with_hints(cls: _Class) -> _Class:
+    """Lets the message for an unknown keyword of a dataclass name the nearest one that is known."""
+    make: Callable[..., None] = vars(cls)["__init__"]
+    known = [it.name for it in fields(cls)]
+
+    @wraps(make)
+    def __init__(self: object, *positional: object, **given: object) -> None:
+        for keyword in given:
+            if keyword not in known:
+                meant = nearest(keyword, known, 1)
+                hint = f"; did you mean {meant[0]}=?" if meant else f"; it has {', '.join(known)}"
+                raise TypeError(
+                    f"{cls.__name__}() got an unexpected keyword argument {keyword[:80]!r}{hint}"
+                )
+        make(self, *positional, **given)
+
+    type.__setattr__(cls, "__init__", __init__)
+    return cls
+
+
+@_with_hints
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Debug:
     """What an allocator, a pool, a virtual block or a buffer heap does to find a program's faults.
@@ -39,13 +64,14 @@ class Debug:
     quarantine None means "pattern"."""
     margin: int = 0
     """Bytes before and behind each allocation that nobody may write: a multiple of 4, at most 16
-    MiB. In a `VirtualBlock` any number of its units. Aliases have none of their own: they lie
+    MiB; in a `VirtualBlock` units. Where alignment leaves more room before it, that is no part of
+    the margin. Aliases have none of their own: they lie
     between those of the allocation whose memory they use."""
     detect_corruption: bool = False
     """Whether margins are written and checked. Without a margin it is 16 bytes."""
     quarantine: int | str | None = None
     """How long freed memory is not given out again: until more than so many bytes of its pool are
-    waiting (a number, or "64M" or "64MiB" of 1024 * 1024 bytes each), or for some frames ("3
+    waiting (a number, or "64M" or "64 MiB" of 1024 * 1024 bytes each), or for some frames ("3
     frames")."""
     check: Check = "free"
     """When margins and quarantine are checked: those of an allocation when it is freed ("free"),
@@ -68,9 +94,10 @@ class Debug:
                 raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
         for name in ("fill", "fill_on_free"):
             self._set(name, _contents(name, getattr(self, name)))
-        margin = _number("margin", self.margin)
-        if margin > LARGEST_MARGIN:
-            raise InvalidArgumentError(f"margin is {margin}; it is at most {LARGEST_MARGIN} bytes")
+        what = f"a multiple of 4, at most 16 MiB ({LARGEST_MARGIN} bytes)"
+        margin = _number("margin", self.margin, what)
+        if margin % 4 or margin > LARGEST_MARGIN:
+            raise InvalidArgumentError(f"margin is {margin}; it is {what}")
         if self.detect_corruption and margin == 0:
             margin = DEFAULT_MARGIN
         self._set("margin", margin)
@@ -78,12 +105,10 @@ class Debug:
         _one_of("check", self.check, get_args(Check))
         granularity = self.min_granularity
         if granularity is not None:
-            granularity = _number("min_granularity", granularity)
+            what = f"a power of two of at most {LARGEST_GRANULARITY} bytes"
+            granularity = _number("min_granularity", granularity, what)
             if granularity.bit_count() != 1 or granularity > LARGEST_GRANULARITY:
-                raise InvalidArgumentError(
-                    f"min_granularity is {granularity}; it is a power of two of at most "
-                    f"{LARGEST_GRANULARITY} bytes"
-                )
+                raise InvalidArgumentError(f"min_granularity is {granularity}; it is {what}")
             self._set("min_granularity", granularity)
 
     def __repr__(self) -> str:
@@ -113,19 +138,22 @@ def refuse_all_but(debug: object, allowed: tuple[str, ...], what: str) -> Debug:
         raise TypeError(f"debug must be a vk_mem.Debug, not {type(debug).__name__}")
     for field in fields(debug):
         if field.name not in allowed and getattr(debug, field.name) != field.default:
+            *first, last = allowed
+            listed = f"{', '.join(first)} and {last}" if first else last
             raise InvalidArgumentError(
-                f"{field.name} is not for {what}, whose debug= has {' and '.join(allowed)} only"
+                f"{field.name} is not for {what}, whose debug= has {listed} only"
             )
     return debug
 
 
-def _number(name: str, value: Any) -> int:
+def _number(name: str, value: Any, what: str) -> int:
+    """Returns a number that 64 bits hold; `what` says which numbers are allowed."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     number = index(value)
     if not 0 <= number <= LARGEST_NUMBER:
         shown = number if number.bit_length() <= 128 else "a huge number"
-        raise InvalidArgumentError(f"{name} is {shown}; it is from 0 to {LARGEST_NUMBER}")
+        raise InvalidArgumentError(f"{name} is {shown}; it is {what}")
     return number
 
 
@@ -137,9 +165,10 @@ def _contents(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         kind = type(value).__name__
         raise TypeError(f"{name} must be a text, a byte from 0 to 255 or None, not {kind}")
-    byte = _number(name, value)
+    what = "a byte from 0 to 255, 'pattern', 'zero' or 'nan'"
+    byte = _number(name, value, what)
     if byte > 255:
-        raise InvalidArgumentError(f"{name} is {byte}; a byte is from 0 to 255")
+        raise InvalidArgumentError(f"{name} is {byte}; it is {what}")
     return byte
 
 
@@ -159,21 +188,19 @@ def _quarantine(value: Any) -> int | str | None:
     if value is None:
         return None
     frames = None
+    what = "a number of bytes from 1 on, a text such as '64M', or frames such as '3 frames'"
     if isinstance(value, str):
         frames, size = frames_of(value), size_of(value)
         if frames is None and size is None:
-            raise InvalidArgumentError(
-                f"quarantine is {value[:80]!r}; it is a number of bytes, a text such as '64M', or "
-                "frames such as '3 frames'"
-            )
-        number = _number("quarantine", size if frames is None else frames)
+            raise InvalidArgumentError(f"quarantine is {value[:80]!r}; it is {what}")
+        number = _number("quarantine", size if frames is None else frames, what)
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(
             "quarantine must be a number of bytes, a text such as '64M' or '3 frames', or None, "
             f"not {type(value).__name__}"
         )
     else:
-        number = _number("quarantine", value)
+        number = _number("quarantine", value, what)
     if number == 0:
-        raise InvalidArgumentError("quarantine is 0; None is for none")
+        raise InvalidArgumentError(f"quarantine is {value!r}; None is for none")
     return number if frames is None else counted(number, "frame")

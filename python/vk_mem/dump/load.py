@@ -138,7 +138,9 @@ def _heap(name: str, value: object, where: str) -> Heap:
 
 def _with_held(heap: Heap, pools: tuple[PoolDump, ...]) -> Heap:
     types = {it.name for it in heap.memory_types}
-    return replace(heap, held=sum(pool.held for pool in pools if pool.type_name in types))
+    held = [pool.held for pool in pools if pool.type_name in types]
+    margins, quarantined = (sum(it[part] for it in held) for part in (0, 1))
+    return replace(heap, margins=margins, quarantined=quarantined)
 
 
 def _general(value: object) -> dict[str, str | int | bool]:

@@ -162,17 +162,19 @@ class PoolDump:
     """Allocations that have their own memory object, and those in quarantine that had one."""
 
     @property
-    def held(self) -> int:
-        """Bytes of margins and of what is in quarantine."""
-        held = sum(
-            region.size
-            for block in self.blocks
-            for region in block.regions
-            if region.resource_class is MARGIN or region.resource_class is QUARANTINED
-        )
+    def held(self) -> tuple[int, int]:
+        """Bytes of margins, and of what is in quarantine."""
+        margins = quarantined = 0
+        for block in self.blocks:
+            for region in block.regions:
+                if region.resource_class is MARGIN:
+                    margins += region.size
+                elif region.resource_class is QUARANTINED:
+                    quarantined += region.size
         for region in self.dedicated:
-            held += sum(region.margins) + (0 if region.is_allocation else region.size)
-        return held
+            margins += sum(region.margins)
+            quarantined += 0 if region.is_allocation else region.size
+        return margins, quarantined
 
     @property
     def title(self) -> str:
@@ -201,8 +203,15 @@ class Heap:
     usage: int | None
     figures: Figures
     memory_types: tuple[MemoryType, ...]
-    held: int = 0
-    """Bytes of margins and of what is in quarantine; 0 if the dump does not list them."""
+    margins: int = 0
+    """Bytes of margins; 0 if the dump does not list them."""
+    quarantined: int = 0
+    """Bytes of what is in quarantine; 0 if the dump does not list it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of margins and of what is in quarantine."""
+        return self.margins + self.quarantined
 
     @property
     def known_budget(self) -> int | None:

@@ -102,7 +102,8 @@ def _budget_bar(heap: Heap) -> str:
     whole = max(heap.size or 0, budget, usage, held, 1)
     parts = [
         ("#6b7686", allocated, "allocated"),
-        (KINDS[QUARANTINE].colour, heap.held, "in margins and quarantine"),
+        (KINDS[MARGIN].colour, heap.margins, "in margins"),
+        (KINDS[QUARANTINE].colour, heap.quarantined, "in quarantine"),
         ("#a3adbc", held - allocated - heap.held, "free in blocks"),
         ("#b79bcb", max(usage - held, 0), "used besides"),
     ]

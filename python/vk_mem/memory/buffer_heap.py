@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import threading
 import warnings
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -26,13 +23,12 @@ from vk_mem._vk_mem import (
     Allocator,
     Buffer,
     Mapping,
+    _HeapDebugger,
     _Range,
     _VirtualBlocks,
 )
 from vk_mem.debugging.options import Debug
 from vk_mem.errors import (
-    CorruptionError,
-    DeviceLostError,
     FeatureNotPresentError,
     InvalidArgumentError,
     OutOfDeviceMemoryError,
@@ -41,7 +37,7 @@ from vk_mem.errors import (
 from vk_mem.flags import AllocationCreateFlags, BufferUsage, MemoryPropertyFlags
 from vk_mem.flags.names import number_of_names
 from vk_mem.memory.buffer_range import BufferRange, unsigned
-from vk_mem.memory.heap_margins import GuardedBuffer, HeapMargins, debug_of_heap
+from vk_mem.memory.heap_debug import SliceQuarantine, debug_of_heap, is_watched
 from vk_mem.text import counted, with_article
 
 _HOST_ACCESS = (
@@ -60,11 +56,10 @@ class BufferHeap(NoCopies):
     an allocation; with a HOST_ACCESS flag all slices are mapped. A slice larger than a block gets
     a buffer of its own. Thread-safe. Unusable in the child of `os.fork()`.
 
-    `debug` is a `Debug` with a `margin` before and behind each slice, by default that of the
-    allocator. With `detect_corruption` margins are written when a slice is allocated, and checked
-    when it is freed and by `check_corruption`: by the host where the heap is mapped, and by the
-    device where it is not or the device has memory that is not HOST_COHERENT. For that
-    TRANSFER_SRC and TRANSFER_DST are added to the usage.
+    `debug` is a `Debug`, by default that of the allocator: `fill`, `fill_on_free`, `margin`,
+    `detect_corruption`, `quarantine` and `check` do for slices what they do for allocations. Slices
+    are checked when they are freed, by `check_corruption` of the heap and of the allocator, and
+    with `check="frame"` or `"call"` whenever the allocator checks its own memory.
 
     Raises `InvalidArgumentError` for a block size of 0, an unknown algorithm or `CAN_BECOME_LOST`,
     `TypeError` for an unknown keyword or anything but an `Allocator`.
@@ -112,9 +107,15 @@ class BufferHeap(NoCopies):
         self._alignment = self._alignment_of_usage(mapped)
         debug = debug_of_heap(debug, allocator)
         self._debug = debug
-        self._margins = HeapMargins(allocator, debug, secrets.randbits(64), self._flags)
-        if self._margins.reads_by_device(mapped):
-            self._usage |= BufferUsage.TRANSFER_SRC | BufferUsage.TRANSFER_DST
+        watched = is_watched(debug)
+        if watched:
+            # Memory that is dedicated to a buffer is reached through that buffer only, which has
+            # the usage of the program and no other.
+            self._flags |= AllocationCreateFlags.CAN_ALIAS
+        self._debugger = _HeapDebugger(allocator, debug) if watched else None
+        self._quarantine: SliceQuarantine[_Place] | None = None
+        if debug.quarantine is not None:
+            self._quarantine = SliceQuarantine(debug)
         self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.
         self._atom = 1
@@ -127,6 +128,8 @@ class BufferHeap(NoCopies):
         # Buffers without slices. One is kept, as the next slice often comes soon; more while a
         # mapping of the buffer is open.
         self._empties: dict[int, _Block] = {}
+        # Buffers that are to be destroyed, which happens without the lock.
+        self._doomed: list[_Block] = []
         self._abandoned: list[tuple[int, _Place, _Views]] = []
         # Slices with a view: the view pins the buffer until it is released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
@@ -158,8 +161,8 @@ class BufferHeap(NoCopies):
 
     @property
     def debug(self) -> Debug | None:
-        """The margins of its slices; None without any."""
-        return self._debug if self._debug.margin else None
+        """What it does to find faults of the program; None if all of that is off."""
+        return self._debug if self._debug != Debug() else None
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -170,10 +173,21 @@ class BufferHeap(NoCopies):
 
     @property
     def allocated(self) -> int:
-        """Bytes in all slices."""
+        """Bytes in all slices, without those in quarantine."""
         self._check_process()
         with self._lock:
-            return self._ranges.allocated
+            return self._ranges.allocated - self._quarantined
+
+    @property
+    def quarantined_bytes(self) -> int:
+        """Bytes of slices that were freed and whose memory is not given out again yet."""
+        self._check_process()
+        with self._lock:
+            return self._quarantined
+
+    @property
+    def _quarantined(self) -> int:
+        return 0 if self._quarantine is None else self._quarantine.bytes
 
     @property
     def closed(self) -> bool:
@@ -191,42 +205,72 @@ class BufferHeap(NoCopies):
         if self.closed:
             raise UseAfterFreeError("the buffer heap is closed")
 
-    def allocate(self, size: int, alignment: int = 1) -> BufferSlice:
+    def allocate(self, size: int, alignment: int = 1, *, name: str | None = None) -> BufferSlice:
         """Returns a slice of `size` bytes, aligned to `alignment` and to what the usage needs.
 
         `alignment` is any number of bytes, for example a vertex size of 12. The time does not
-        depend on the number of buffers.
+        depend on the number of buffers. Reports about its memory say `name`.
 
-        Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`. With
-        margins that the device writes also what `Buffer.upload` raises.
+        Raises what `Allocator.create_buffer` raises, and `UseAfterFreeError` after `close`.
         """
         self._check_process()
         size, alignment = unsigned(size, "size"), unsigned(alignment, "alignment")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        debugger = self._debugger
+        if debugger is not None:
+            self._check_open()
+            debugger.enter()
+        self._free_due()
         with self._lock:
             self._check_open()
-            self._release_abandoned()
             found = self._find(size, alignment)
-            if found is None:
-                # A buddy range is always aligned to its own size.
-                atom = self._allocator.device.properties.non_coherent_atom_size
-                least = max(alignment, atom) if self._algorithm == "buddy" else 1
-                block = self._grow(
-                    max(self._with_margins(size, alignment), least, self._block_size)
-                )
-                found = self._find(size, alignment)
-                if found is None:
-                    self._trim(block)
-                    raise OutOfDeviceMemoryError(
-                        f"a new buffer of {counted(block.size, 'byte')} has no room for "
-                        f"{counted(size, 'byte')}, aligned to {alignment}",
-                        size=size,
-                    )
-            guarded = self._margins.write(found.block.guarded, found.offset, size)
-            made = BufferSlice(self, found, size)
-            if guarded is not None:
-                guarded.slice = weakref.ref(made)
-        self._margins.tell_kept()
+        if found is None:
+            found = self._find_in_new(size, alignment)
+        if debugger is not None:
+            debugger.allocated(found.block.watched, found.offset, size, name)
+        made = BufferSlice(self, found, size, name)
+        if debugger is not None:
+            debugger.note_object(found.block.watched, found.offset, weakref.ref(made))
+            debugger.report()
         return made
+
+    def _find_in_new(self, size: int, alignment: int) -> _Place:
+        """Finds room in a new buffer. The lock is not held: what makes room may run callbacks."""
+        # A buddy range is always aligned to its own size.
+        atom = self._allocator.device.properties.non_coherent_atom_size
+        least = max(alignment, atom) if self._algorithm == "buddy" else 1
+        try:
+            block = self._grow(max(self._with_margins(size, alignment), least, self._block_size))
+        except OutOfDeviceMemoryError:
+            found = self._find_in_quarantine(size, alignment)
+            if found is None:
+                raise
+            return found
+        with self._lock:
+            self._check_open()
+            found = self._find(size, alignment)
+            self._doom_empty(block)
+        self._destroy_doomed()
+        if found is None:
+            raise OutOfDeviceMemoryError(
+                f"a new buffer of {counted(block.size, 'byte')} has no room for "
+                f"{counted(size, 'byte')}, aligned to {alignment}",
+                size=size,
+            )
+        return found
+
+    def _find_in_quarantine(self, size: int, alignment: int) -> _Place | None:
+        """Ends the quarantine, and finds room where it was."""
+        if self._quarantine is None:
+            return None
+        with self._lock:
+            leaving = self._quarantine.take(None)
+        for place in leaving:
+            self._leave(place)
+        with self._lock:
+            self._check_open()
+            return self._find(size, alignment) if leaving else None
 
     def _with_margins(self, size: int, alignment: int) -> int:
         """Returns the bytes that a slice takes at most with its margins."""
@@ -264,114 +308,152 @@ class BufferHeap(NoCopies):
             size, self._usage, allocation_info=self._info, flags=self._flags
         )
         try:
-            self._check_open()
             properties = buffer.allocation.memory_properties
             visible = MemoryPropertyFlags.HOST_VISIBLE in properties
-            if visible and MemoryPropertyFlags.HOST_COHERENT not in properties:
-                # Slices in the same atom would flush and invalidate each other's bytes.
-                self._atom = self._allocator.device.properties.non_coherent_atom_size
             is_mapped = visible and bool(self._flags & AllocationCreateFlags.MAPPED)
-            guarded = self._margins.begin(buffer, is_mapped)
-            block = _Block(buffer, self._ranges.add(size), is_mapped, guarded)
+            with self._lock:
+                self._check_open()
+                if visible and MemoryPropertyFlags.HOST_COHERENT not in properties:
+                    # Slices in the same atom would flush and invalidate each other's bytes.
+                    self._atom = self._allocator.device.properties.non_coherent_atom_size
+                block = _Block(buffer, is_mapped)
+                self._adopt(block)
         except BaseException:
             buffer.destroy()
             raise
-        self._blocks[block.number] = self._empties[block.number] = block
         return block
+
+    def _adopt(self, block: _Block) -> None:
+        """Begins to give out slices of a buffer that has none."""
+        block.number = self._ranges.add(block.size)
+        if self._debugger is not None:
+            block.watched = self._debugger.add_buffer(block.buffer)
+        self._blocks[block.number] = self._empties[block.number] = block
 
     def _forget(self, block: _Block) -> None:
         # The virtual block last: one without a buffer is found and removed by the next allocation.
         self._empties.pop(block.number, None)
+        if self._debugger is not None:
+            self._debugger.remove_buffer(block.watched)
         if self._blocks.pop(block.number, None) is not None:
             self._ranges.remove(block.number)
 
-    def _free(self, place: _Place) -> CorruptionError | None:
-        """Frees a range; returns what was found in its margins."""
+    def _free(self, place: _Place, size: int | None = None) -> None:
+        """Frees a range, or puts it into quarantine. The lock is not held: callbacks may run."""
         self._check_process()
+        block, quarantine, debugger = place.block, self._quarantine, self._debugger
+        if debugger is not None and not self.closed:
+            waits = debugger.freed(block.watched, place.offset)
+            if waits is not None and quarantine is not None:
+                frame = self._allocator.current_frame_index
+                with self._lock:
+                    quarantine.add(place, waits, frame)
+                    leaving = quarantine.take(frame)
+                for it in leaving:
+                    self._leave(it)
+                return
+        self._give_back(place)
+
+    def _leave(self, place: _Place) -> None:
+        """Ends the quarantine of a slice."""
+        if self._debugger is not None and not self.closed:
+            self._debugger.leaves(place.block.watched, place.offset)
+        self._give_back(place)
+
+    def _give_back(self, place: _Place) -> None:
         with self._lock:
-            block = place.block
             if self.closed:
-                return None
-            try:
-                alive = block.buffer.alive
-                return self._margins.check_freed(block.guarded, place.offset) if alive else None
-            finally:
-                # Does nothing if the range disappeared with its buffer.
-                if self._ranges.free(place.range):
-                    self._empties[block.number] = block
-                    self._trim(block)
+                return
+            # Does nothing if the range disappeared with its buffer.
+            if self._ranges.free(place.range):
+                self._empties[place.block.number] = place.block
+                self._doom_empty(place.block)
+        if self._doomed:
+            self._destroy_doomed()
 
     def check_corruption(self) -> int:
-        """Checks that nobody has written to the margins of the slices; returns their number.
+        """Checks that nobody has written where nobody may: margins of slices, and slices in
+        quarantine. Returns the number of ranges.
 
-        What the device has not finished yet is not seen. The buffers themselves are checked by
-        `Allocator.check_corruption`.
+        What the device has not finished yet is not seen. `Allocator.check_corruption` does that for
+        all heaps of the allocator, and for the memory around their buffers.
 
         Raises `CorruptionError` with the slice, those beside it and what was found; the others of
-        the same call are its `others`. Raises `FeatureNotPresentError` if nothing is checked:
-        without `debug=Debug(detect_corruption=True)`.
+        the same call are its `others`. Raises `FeatureNotPresentError` if nothing can be checked:
+        without `debug=Debug(detect_corruption=True)` or a quarantine.
         """
         self._check_process()
-        with self._lock:
-            self._check_open()
-            if not self._margins.is_checked:
-                raise FeatureNotPresentError(
-                    "the heap has no margins that are checked: debug=Debug(detect_corruption=True)"
-                )
-            self._release_abandoned()
-            count, errors = self._check_margins()
-        self._margins.tell_kept()
-        if errors:
-            errors[0].others = tuple(errors[1:])
-            for error in errors:
-                self._allocator._tell_corruption(error)
-            raise errors[0]
+        self._check_open()
+        debugger = self._debugger
+        if debugger is None or not (self._debug.detect_corruption or self._debug.quarantine):
+            raise FeatureNotPresentError(
+                "the heap has neither margins that are checked nor a quarantine: "
+                "debug=Debug(detect_corruption=True)"
+            )
+        self._free_due()
+        count = debugger.check()
+        debugger.report()
         return count
 
-    def _check_margins(self, *, only_new: bool = False) -> tuple[int, list[CorruptionError]]:
-        buffers = [it.guarded for it in self._blocks.values() if it.guarded]
-        return self._margins.check(buffers, only_new=only_new)
-
-    def _trim(self, newest: _Block) -> None:
-        """Destroys empty buffers except one of normal size, preferably the newest."""
+    def _doom_empty(self, newest: _Block) -> None:
+        """Takes empty buffers out, except one of normal size, preferably the newest."""
         kept = newest if newest.number in self._empties else None
         if kept is not None and kept.size > self._block_size:
             kept = None
         for block in list(self._empties.values()):
             if kept is None and block.size <= self._block_size:
                 kept = block
-            if block is kept:
-                continue
+            if block is not kept:
+                self._doomed.append(block)
+                self._forget(block)
+
+    def _destroy_doomed(self) -> None:
+        """Destroys what was taken out. The lock is not held: callbacks may run."""
+        for block in tuple(self._doomed):
             try:
                 block.buffer.destroy()
             except BufferError:
                 # A mapping of the buffer is open: keep it and use it for further slices.
                 continue
             finally:
-                if not block.buffer.alive:
-                    self._forget(block)
+                with self._lock:
+                    if block in self._doomed:
+                        if block.buffer.alive and not self.closed:
+                            self._adopt(block)
+                        self._doomed.remove(block)
 
     def _abandon(self, place: _Place, views: _Views = ()) -> None:
         # Called from finalisers, which may interrupt any method here: only an append is safe.
         self._abandoned.append((self._allocator.current_frame_index, place, views))
 
-    def _release_abandoned(self) -> None:
-        # Ranges whose owner is gone: an interrupt ended the call, or a finaliser dropped them.
-        for dropped in self._ranges.take_dropped():
-            block = self._blocks.get(dropped.block)
-            if block is not None:
-                self._abandon(_Place(block, dropped))
-        if not self._abandoned:
+    def _free_due(self) -> None:
+        """Frees what has no owner any more, and what leaves quarantine. The lock is not held."""
+        dropped = self._ranges.take_dropped()
+        if not dropped and not self._abandoned and not self._quarantined:
             return
         now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
-        waiting, self._abandoned = self._abandoned, []
-        for frame, place, views in waiting:
-            # A 32-bit frame index may have wrapped around.
-            age = now - frame if now >= frame else (now - frame) % (1 << 32)
-            if age > in_flight and not any(map(_is_open, views)):
-                self._margins.keep(partial(self._free, place))
-            else:
-                self._abandoned.append((frame, place, views))
+        due: list[_Place] = []
+        leaving: list[_Place] = []
+        with self._lock:
+            # An interrupt ended the call, or a finaliser dropped them.
+            for it in dropped:
+                block = self._blocks.get(it.block)
+                if block is not None:
+                    self._abandoned.append((now, _Place(block, it), ()))
+            waiting, self._abandoned = self._abandoned, []
+            for frame, place, views in waiting:
+                # A 32-bit frame index may have wrapped around.
+                age = now - frame if now >= frame else (now - frame) % (1 << 32)
+                if age > in_flight and not any(map(_is_open, views)):
+                    due.append(place)
+                else:
+                    self._abandoned.append((frame, place, views))
+            if self._quarantine is not None:
+                leaving = self._quarantine.take(now)
+        for place in due:
+            self._free(place)
+        for place in leaving:
+            self._leave(place)
 
     def close(self) -> None:
         """Destroys all buffers; the device must have finished using them. May be called again.
@@ -383,30 +465,41 @@ class BufferHeap(NoCopies):
         is in use.
         """
         self._check_process()
-        found: list[CorruptionError] = []
+        if self.closed:
+            return
+        with self._lock:
+            for piece in list(self._mapped):
+                piece._release_view()
         try:
-            with self._lock:
-                if not self.closed:
-                    self._end(found)
+            if self._debugger is not None:
+                self._debugger.check_new()
+                self._debugger.report()
         finally:
-            for error in found:
-                self._margins.tell(error)
+            self._end()
 
-    def _end(self, found: list[CorruptionError]) -> None:
-        """Destroys all buffers; adds what was found in the margins of slices."""
-        for piece in list(self._mapped):
-            piece._release_view()
-        with suppress(DeviceLostError):
-            found += self._check_margins(only_new=True)[1]
-        buffers = [block.buffer for block in self._blocks.values()]
+    def _end(self) -> None:
+        """Destroys all buffers. The lock is not held: callbacks may run."""
+        with self._lock:
+            if self.closed:
+                return
+            # Nothing is given out meanwhile.
+            self._closed = True
+            blocks = [*self._blocks.values(), *self._doomed]
+        buffers = [it.buffer for it in blocks]
         try:
             self._allocator.destroy_many(buffers)
         finally:
-            # What was overwritten beside the buffers is raised after they were destroyed.
-            if not any(it.alive for it in buffers):
-                self._closed = True
-                for block in list(self._blocks.values()):
-                    self._forget(block)
+            with self._lock:
+                # What was overwritten beside the buffers is raised after they were destroyed.
+                self._closed = not any(it.alive for it in buffers)
+                if self._closed:
+                    for block in blocks:
+                        self._forget(block)
+                    self._doomed.clear()
+                    if self._quarantine is not None:
+                        self._quarantine.take(None)
+                    if self._debugger is not None:
+                        self._debugger.end()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -431,16 +524,13 @@ class BufferHeap(NoCopies):
 
 
 class _Block:
-    """A buffer, and the number of the virtual block that divides it."""
+    """A buffer, and the numbers of the virtual block that divides it and of what watches it."""
 
-    __slots__ = ("buffer", "guarded", "is_mapped", "number", "size")
+    __slots__ = ("buffer", "is_mapped", "number", "size", "watched")
 
-    def __init__(
-        self, buffer: Buffer, number: int, is_mapped: bool, guarded: GuardedBuffer | None
-    ) -> None:
+    def __init__(self, buffer: Buffer, is_mapped: bool) -> None:
         self.buffer = buffer
-        self.guarded = guarded
-        self.number = number
+        self.number = self.watched = 0
         self.is_mapped = is_mapped
         self.size = buffer.size
 
@@ -470,9 +560,10 @@ class BufferSlice(BufferRange):
     It has all that a `BufferRange` has. While a view of it is open, `free` raises `BufferError`.
     """
 
-    def __init__(self, heap: BufferHeap, place: _Place, size: int) -> None:
+    def __init__(self, heap: BufferHeap, place: _Place, size: int, name: str | None) -> None:
         self._heap = heap
         self._size = size
+        self._name = name
         self._view: memoryview | None = None
         # The mapping below the view; each slice has one.
         self._mapping: weakref.ref[Mapping] | None = None
@@ -495,11 +586,20 @@ class BufferSlice(BufferRange):
         return place.block.buffer, place.offset
 
     def _open(self, offset: int, size: int, readonly: bool) -> Mapping:
+        place = self._live()
+        # Without the lock, as it may run callbacks.
+        mapping = place.block.buffer.map(place.offset + offset, size, readonly=readonly)
         with self._heap._lock:
-            place = self._live()
-            mapping = place.block.buffer.map(place.offset + offset, size, readonly=readonly)
-            self._views = [*filter(_is_open, self._views), weakref.ref(mapping)]
-        return mapping
+            if self._place is place:
+                self._views = [*filter(_is_open, self._views), weakref.ref(mapping)]
+                return mapping
+        mapping.close()
+        raise UseAfterFreeError("the buffer slice was freed")
+
+    @property
+    def name(self) -> str | None:
+        """What it was called by `BufferHeap.allocate`."""
+        return self._name
 
     @property
     def mapped(self) -> memoryview | None:
@@ -522,24 +622,19 @@ class BufferSlice(BufferRange):
         Raises `BufferError` while a view of it is open. Raises `CorruptionError`, after it was
         freed, if its margins are checked and were written.
         """
-        error = self._end()
-        if error is not None:
-            for it in (error, *error.others):
-                self._heap._allocator._tell_corruption(it)
-            raise error
-
-    def _end(self) -> CorruptionError | None:
-        """Releases the slice; returns what was found in its margins."""
         self._heap._check_process()
+        debugger = self._heap._debugger
         with self._heap._lock:
             place = self._place
             if place is None:
-                return None
+                return
             if any(map(_is_open, self._views)):
                 raise BufferError(f"cannot free {self!r}: an array or a view uses its memory")
             self._release_view()
             self._place = None
-            return self._heap._free(place)
+        self._heap._free(place)
+        if debugger is not None:
+            debugger.raise_found()
 
     def _release_view(self) -> None:
         if self._mapping is None:

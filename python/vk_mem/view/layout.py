@@ -393,11 +393,14 @@ def budget_parts(heap: Heap, width: float) -> Iterator[tuple[float, float, str, 
     x = 0.0
     for size, fill, title in (
         (figures.allocation_bytes, "allocated", "allocated"),
-        (heap.held, "held", "in margins and quarantine"),
+        (heap.margins, "margin", "in margins"),
+        (heap.quarantined, "quarantine", "in quarantine"),
         (held - figures.allocation_bytes - heap.held, "reserved", "free in blocks"),
         (max(usage - held, 0), "foreign", "used besides"),
     ):
-        part = min(max(width * size / whole, 2.0 if size else 0.0), width - x)
+        # Margins are many and small: their share alone is shown.
+        least = 2.0 if size and fill != "margin" else 0.0
+        part = min(max(width * size / whole, least), width - x)
         if part > 0:
             yield x, part, fill, f"{size_text(size)} {title}"
         x += part
@@ -416,8 +419,10 @@ def budget_texts(heap: Heap) -> tuple[list[tuple[str, str]], bool]:
     figures = heap.figures
     held = max(figures.block_bytes, figures.allocation_bytes)
     texts = [("allocated", f"{size_text(figures.allocation_bytes)} allocated")]
-    if heap.held:
-        texts.append(("held", f"{size_text(heap.held)} in margins and quarantine"))
+    if heap.margins:
+        texts.append(("margin", f"{size_text(heap.margins)} in margins"))
+    if heap.quarantined:
+        texts.append(("quarantine", f"{size_text(heap.quarantined)} in quarantine"))
     free = max(held - figures.allocation_bytes - heap.held, 0)
     texts.append(("reserved", f"{size_text(free)} free in blocks"))
     usage, budget = heap.known_usage, heap.known_budget

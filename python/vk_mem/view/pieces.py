@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vk_mem.dump.kinds import FREE, KINDS, USES
+from vk_mem.dump.kinds import FREE, KINDS, MARGIN, USES
 from vk_mem.text import short, size_text
 from vk_mem.view.scene import AFTER, BEFORE, BOTH, Bar, Row, Scene
 
@@ -16,7 +16,10 @@ COLUMN = 2.0
 LONE = 1.5
 """Pixels. Width of a region that is alone in its column, so that none becomes invisible."""
 FLATTEST = 2.0
-"""Pixels. Height of the smallest part of a column."""
+"""Pixels. Height of the smallest part of a column, except of margins: there are two for each
+allocation, and only their share of the bytes matters."""
+FAINTEST = 0.5
+"""Pixels. What is less high is not drawn."""
 BAR, BAR_OF_TWO, LANE = 24.0, 30.0, 16.0
 HEAD = 1.1
 """Height that an owner keeps free above its aliases, in lanes."""
@@ -100,7 +103,7 @@ def cut(scene: Scene, bar: Bar, width: float, height: float) -> Pieces:
                     crowd.setdefault(column, []).append(row)
     for (_, top), crowd in zip(tracks, crowds, strict=True):
         for column, rows in crowd.items():
-            if len(rows) == 1:
+            if len(rows) == 1 and rows[0].kind != MARGIN:
                 x = min(rows[0].position * scale, lone)
                 add(Piece(x, top, LONE, thick, scene.shade(rows[0]), rows[0]))
             else:
@@ -139,11 +142,14 @@ def _stacks(
         shade = scene.shade(row) if compares else row.kind
         sizes[shade] = sizes.get(shade, 0) + row.region.size
     heights = {
-        shade: max(height * size / column, FLATTEST) for shade, size in sorted(sizes.items())
+        shade: max(height * size / column, 0.0 if shade == MARGIN else FLATTEST)
+        for shade, size in sorted(sizes.items())
     }
     excess = height / max(sum(heights.values()), height)
     bottom = top + height
     for shade, tall in heights.items():
+        if tall * excess < FAINTEST:
+            continue
         bottom -= tall * excess
         yield Stack(x, bottom, width, tall * excess, shade)
 

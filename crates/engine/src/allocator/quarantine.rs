@@ -121,6 +121,11 @@ impl Allocator {
         found.ok_or(Error::UseAfterFree)
     }
 
+    /// Returns whether what a defragmentation asks about is no allocation any more, but in quarantine. O(1).
+    pub fn keeps(&self, id: AllocationId) -> bool {
+        self.pools.with_pool(id.pool_key(), |pool| Some(pool.keeps(id))).unwrap_or(false)
+    }
+
     /// Returns whether a range of a margin or of the quarantine is still what it was when it was listed.
     pub fn is_guarded(&self, range: &GuardedRange) -> bool {
         let Some(id) = range.id else { return false };

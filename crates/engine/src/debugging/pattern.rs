@@ -22,6 +22,8 @@ fn mix(mut value: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pattern {
     seed: u64,
+    /// Where the offsets of the pattern begin in the memory object.
+    start: u64,
 }
 
 /// Where memory differs from a pattern.
@@ -38,7 +40,14 @@ pub struct Difference {
 impl Pattern {
     /// Returns the pattern of a memory object; `key` is the same for the life of an allocator.
     pub fn new(key: u64, memory: MemoryHandle) -> Self {
-        Self { seed: mix(key ^ mix(memory.0 ^ 0x9E37_79B9_7F4A_7C15)) }
+        Self { seed: mix(key ^ mix(memory.0 ^ 0x9E37_79B9_7F4A_7C15)), start: 0 }
+    }
+
+    /// Returns the pattern whose bytes depend on their distance from `start`, an offset in the memory object at or
+    /// before all bytes that are asked for: it stays what it is where all of them move together.
+    #[must_use]
+    pub fn counted_from(self, start: u64) -> Self {
+        Self { start, ..self }
     }
 
     /// Returns the eight bytes from an offset on that is a multiple of 8, the first one lowest.
@@ -51,7 +60,8 @@ impl Pattern {
     /// and the bytes of the pattern. Stops when it returns false.
     #[inline]
     fn words(self, offset: u64, length: usize, mut run: impl FnMut(usize, usize, u64) -> bool) {
-        let (mut index, shift) = (offset / 8, 8 * (offset % 8) as u32);
+        let from_start = offset - self.start;
+        let (mut index, shift) = (from_start / 8, 8 * (from_start % 8) as u32);
         let mut low = self.word(index);
         let mut at = 0;
         while at < length {
@@ -137,6 +147,19 @@ mod tests {
                 assert_eq!(bytes(7, 3, start, length), part);
                 assert!(Pattern::new(7, MemoryHandle(3)).is_at(start, part));
             }
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_counted_from_a_place_moves_with_it() {
+        let (at, here) = (Pattern::new(7, MemoryHandle(3)), bytes(7, 3, 20, 40));
+        for start in [0, 1, 8, 4097] {
+            let moved = at.counted_from(start);
+            assert!(moved.is_at(start + 20, &here));
+            let mut changed = here.clone();
+            changed[9] ^= 1;
+            let expected = Difference { offset: start + 29, length: 1, count: 1 };
+            assert_eq!(moved.first_difference(start + 20, &changed), Some(expected));
         }
     }
 

@@ -122,4 +122,19 @@ impl AllocationMemory {
         let memory = MemoryAccess(memory);
         Self { id, memory, offset, size, margin, is_filled, _lease: lease }
     }
+
+    /// Returns the place of a part of the allocation that has margins of its own, which lie in the allocation as well;
+    /// `offset` counts from its start. `None` if that is not inside of it.
+    #[must_use]
+    pub fn part(self, offset: u64, size: u64, margin: u64) -> Option<Self> {
+        let end = offset.checked_add(size)?.checked_add(margin)?;
+        let is_inside = offset >= margin && end <= self.size;
+        is_inside.then(|| Self {
+            offset: self.offset + offset,
+            size,
+            margin,
+            is_filled: false,
+            ..self
+        })
+    }
 }

@@ -279,7 +279,9 @@ impl VirtualBlock {
             return Error::NoHostMemory("a virtual allocation");
         }
         let figures = FailureFigures { size, ..FailureFigures::default() };
-        Error::VirtualBlockFull { figures, allocated: self.live().1, size: self.size }
+        let units = self.margins.as_ref().map_or(0, |margins| margins.units);
+        let (allocated, margins) = (self.live().1, (self.margin(), units));
+        Error::VirtualBlockFull { figures, allocated, size: self.size, margins }
     }
 
     /// Frees a range.

@@ -9,7 +9,7 @@ mod dump;
 mod faults;
 mod flush;
 mod handlers;
-mod heap_margins;
+pub mod heap_debugger;
 mod import;
 mod leaks;
 mod losses;
@@ -115,8 +115,8 @@ const MOST_HEAPS: usize = 16;
 /// where it is write-combined, and what a transfer in flight uses cannot be written. By default it is on where the environment has `VK_MEM_STRICT=1`.
 ///
 /// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the
-/// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame`: the keywords
-/// of `Debug`, separated by commas, or `all`. `debug=Debug()` switches all off, whatever the environment says.
+/// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame,sites`: the
+/// keywords of `Debug`, separated by commas, and `sites` for `track_call_sites`, or `all`. `debug=Debug()` switches all off, whatever the environment says.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -349,7 +349,7 @@ impl Allocator {
         };
         let small_heap = preferred_small_heap_block_size;
         let is_debug_given = debug.is_some();
-        let mut debug = read::debug_of_allocator(py, debug)?;
+        let (mut debug, call_sites) = read::debug_of_allocator(py, debug)?;
         let options = AllocatorOptions {
             debug: debug.engine_options(),
             preferred_block_size: block_size(preferred_block_size, "preferred_block_size")?,
@@ -371,7 +371,7 @@ impl Allocator {
                 }
             },
         };
-        let depth = track_call_sites.map_or(Ok(0), options::depth)?;
+        let depth = track_call_sites.or(call_sites.as_ref()).map_or(Ok(0), options::depth)?;
         let strict = match strict_host_access {
             Some(strict) => strict,
             None => debug.strict_host_access || options::strict_of_environment(py)?,

@@ -10,15 +10,16 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use vkmem_engine::{AllocationId, PoolId, PoolKey};
-use vkmem_vulkan::{FillTarget, ResourceHandle, Stopped};
+use vkmem_vulkan::{FillTarget, ResourceHandle};
 
 use super::listener::Watcher;
 use super::moment::Moment;
 use super::raising::{self, keeping_interrupts};
 use super::records::Record;
 use super::settings::DebugSettings;
+use super::slices::Which;
 use super::state::DebugState;
-use crate::errors::{feature_not_present, to_py};
+use crate::errors::feature_not_present;
 use crate::interpreter::{detach, enter_thread};
 use crate::lifetime::debugger::nothing_to_check;
 use crate::lifetime::location::Location;
@@ -58,6 +59,10 @@ impl AllocatorDebugger {
             allocator.events.begin(watcher);
         }
         made
+    }
+
+    pub(super) fn state(&self) -> &DebugState {
+        &self.0
     }
 
     /// Notes a pool with settings of its own.
@@ -137,7 +142,8 @@ impl Debugger for AllocatorDebugger {
                 continue;
             }
             let size = it.resource.allocation().size;
-            let record = Record { target, size, made, ended: None, object, moved_to: None };
+            let pool = it.resource.pool().map(Arc::downgrade);
+            let record = Record { target, size, made, ended: None, object, pool, moved_to: None };
             records.live.insert(target.id, record);
             drop(records);
             if settings.fill.is_some() || settings.checks_margins() {
@@ -183,6 +189,7 @@ impl Debugger for AllocatorDebugger {
 
     fn moved(&self, allocator: &AllocatorState, moved: &[(AllocationId, Location)]) {
         let state = &self.0;
+        state.slices.lock().relocate(moved);
         let mut fills = Vec::new();
         let mut records = state.records.lock();
         let engine = allocator.engine();
@@ -248,18 +255,20 @@ impl Debugger for AllocatorDebugger {
         pool: Option<PoolId>,
     ) -> PyResult<u64> {
         let state = &self.0;
-        if !self.watches(allocator, memory_type_bits, pool) {
+        let which = pool.map_or(Which::All, Which::Pool);
+        if !self.watches(allocator, memory_type_bits, pool) && !state.has_slices(which) {
             return Err(nothing_to_check(py));
         }
         let checked = detach(py, || {
             let checked = state.check(allocator, memory_type_bits, pool)?;
-            let reports = state.reports(allocator, checked.findings);
-            Ok((reports, checked.ranges, checked.unchecked))
+            let mut reports = state.reports(allocator, checked.findings);
+            let slices = state.check_slices(allocator, memory_type_bits, which)?;
+            reports.extend(state.slice_reports(allocator, slices.findings));
+            let unchecked = [checked.unchecked, slices.unchecked].concat();
+            Ok((reports, checked.ranges + slices.ranges, unchecked))
         });
-        let (reports, ranges, unchecked) = checked.map_err(|stopped| match stopped {
-            Stopped::Failed(error) => to_py(py, &error),
-            Stopped::Interrupted => raising::interrupt(&state.running),
-        })?;
+        let (reports, ranges, unchecked) =
+            checked.map_err(|stopped| raising::stopped(py, state, stopped))?;
         raising::raise_told(py, allocator, state, &reports)?;
         match unchecked.first() {
             Some(first) if ranges == 0 => {

@@ -1,6 +1,9 @@
 //! Faults of the program: memory is filled when it is created and freed, and what nobody may write is checked.
 
+mod check_slices;
 mod debugger;
+mod facing;
+pub mod heap_watch;
 mod listener;
 mod moment;
 pub mod raising;
@@ -9,6 +12,7 @@ mod records;
 mod report;
 mod running;
 pub mod settings;
+mod slices;
 mod state;
 mod text;
 

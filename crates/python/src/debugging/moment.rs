@@ -1,4 +1,4 @@
-//! When something was done to an allocation, and what tells one fault from others.
+//! When something was done to an allocation, and what tells slices and faults from others.
 
 use std::time::Instant;
 
@@ -28,11 +28,24 @@ impl Moment {
     }
 }
 
+/// Identifies a slice of a buffer heap.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SliceKey {
+    /// Number of its buffer.
+    pub buffer: u64,
+    /// Where it begins in its buffer, in bytes.
+    pub offset: u64,
+    /// Its number among all slices of the allocator.
+    pub number: u64,
+}
+
 /// What was found in one of the ranges of an allocation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// The allocation.
     pub id: AllocationId,
+    /// The slice of a buffer heap whose memory it is, if it is that of one.
+    pub slice: Option<SliceKey>,
     /// The range.
     pub is: GuardedUse,
     /// Which of its bytes are wrong.

@@ -7,12 +7,12 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
+use vkmem_vulkan::Stopped;
 
 use super::report::Report;
-use super::running::Running;
 use super::state::DebugState;
 use crate::arguments::callback::current;
-use crate::errors::{is_corruption, raised};
+use crate::errors::{is_corruption, raised, to_py};
 use crate::interpreter::in_finaliser;
 use crate::lifetime::ownership::AllocatorState;
 use crate::package::ERRORS;
@@ -113,10 +113,15 @@ pub(super) fn report_found(
     done
 }
 
-/// Returns the exception of a check that was interrupted.
-pub(super) fn interrupt(running: &Running) -> PyErr {
-    let raised = running.take_interrupt();
-    raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err("the check was interrupted"))
+/// Returns the exception of a check on demand that did not come to its end.
+pub(super) fn stopped(py: Python<'_>, state: &DebugState, why: Stopped) -> PyErr {
+    match why {
+        Stopped::Failed(error) => to_py(py, &error),
+        Stopped::Interrupted => {
+            let raised = state.running.take_interrupt();
+            raised.unwrap_or_else(|| PyKeyboardInterrupt::new_err("the check was interrupted"))
+        }
+    }
 }
 
 /// Runs a function that may raise in a place where nothing may be raised: prints its exception and keeps the current
@@ -140,7 +145,10 @@ fn errors<'py>(
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let mut made = Vec::new();
     for (index, report) in reports.iter().take(MOST_ERRORS).enumerate() {
-        let more = if index == 0 { reports.len() - 1 } else { 0 };
+        let more = match index {
+            0 => (reports.len() - 1, reports.len().min(MOST_ERRORS) - 1),
+            _ => (0, 0),
+        };
         made.push(report.to_error(py, &allocator.sites, more)?);
     }
     if let Some((first, others)) = made.split_first() {

@@ -36,17 +36,22 @@ pub fn debug(value: &Bound<'_, PyAny>) -> PyResult<DebugSettings> {
     })
 }
 
-/// Reads `debug=` of an allocator; what is not given is what `VK_MEM_DEBUG` says.
-pub fn debug_of_allocator(
-    py: Python<'_>,
-    given: Option<&Bound<'_, PyAny>>,
-) -> PyResult<DebugSettings> {
+/// Reads `debug=` of an allocator; what is not given is what `VK_MEM_DEBUG` says. Returns also what that says for
+/// `track_call_sites`, if it is asked.
+pub fn debug_of_allocator<'py>(
+    py: Python<'py>,
+    given: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(DebugSettings, Option<Bound<'py, PyAny>>)> {
     if let Some(given) = given {
-        return debug(given);
+        return Ok((debug(given)?, None));
     }
-    let Some(text) = std::env::var_os("VK_MEM_DEBUG") else { return Ok(DebugSettings::default()) };
+    let Some(text) = std::env::var_os("VK_MEM_DEBUG") else {
+        return Ok((DebugSettings::default(), None));
+    };
     let read = DEBUG_OF_ENVIRONMENT.get(py)?.call1((text.to_string_lossy(),))?;
-    if read.is_none() { Ok(DebugSettings::default()) } else { debug(&read) }
+    let (read, call_sites): (Option<Bound<'py, PyAny>>, Bound<'py, PyAny>) = read.extract()?;
+    let settings = read.map_or(Ok(DebugSettings::default()), |it| debug(&it))?;
+    Ok((settings, Some(call_sites)))
 }
 
 /// Reads `debug=` of a pool.

@@ -1,16 +1,17 @@
 //! [`Records`]: what is known of each allocation, for reports about its memory.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AllocationId, KeyMap, PoolKey};
+use vkmem_engine::{AllocationId, Difference, KeyMap, PoolKey};
 use vkmem_vulkan::FillTarget;
 
 use super::moment::{Fault, Moment, Told};
 use super::report::Report;
 use super::settings::DebugSettings;
+use crate::lifetime::ownership::PoolState;
 
 /// Sources of moves whose records may stay after their memory is gone, before it is looked which those are.
 const MANY_LEFT: usize = 256;
@@ -30,6 +31,8 @@ pub struct Record {
     pub ended: Option<Moment>,
     /// A weak reference to the Python object.
     pub object: Option<Arc<Py<PyAny>>>,
+    /// The pool that it was created in, if it was created in one.
+    pub pool: Option<Weak<PoolState>>,
     /// The memory that its resource has now, if it has moved.
     pub moved_to: Option<AllocationId>,
 }
@@ -37,7 +40,8 @@ pub struct Record {
 impl Record {
     /// Returns what stays of it where its resource was before a move.
     fn left(&self, moved_to: AllocationId) -> Self {
-        Self { object: self.object.clone(), moved_to: Some(moved_to), ..*self }
+        let (object, pool) = (self.object.clone(), self.pool.clone());
+        Self { object, pool, moved_to: Some(moved_to), ..*self }
     }
 }
 
@@ -161,17 +165,12 @@ impl Records {
         if self.found.is_empty() {
             return Vec::new();
         }
-        let mut those: KeyMap<AllocationId, Told> = KeyMap::default();
-        for fault in faults {
-            *fault.among(those.entry(fault.id).or_default()) = Some(fault.found);
-        }
-        let mut is_told = |it: &(ThreadId, Report)| {
-            it.1.fault().is_some_and(|fault| {
-                let told = those.get_mut(&fault.id);
-                told.is_some_and(|told| *fault.among(told) == Some(fault.found))
-            })
+        let key = |it: &Fault| (it.id, it.slice, it.is as u8);
+        let those: HashMap<_, Difference> = faults.iter().map(|it| (key(it), it.found)).collect();
+        let is_told = |it: &(ThreadId, Report)| {
+            it.1.fault().is_some_and(|it| those.get(&key(&it)) == Some(&it.found))
         };
-        let (told, others) = std::mem::take(&mut self.found).into_iter().partition(&mut is_told);
+        let (told, others) = std::mem::take(&mut self.found).into_iter().partition(is_told);
         self.found = others;
         told
     }

@@ -9,7 +9,7 @@ use vkmem_engine::words::{bytes, counted};
 use vkmem_engine::{AllocationId, GuardedUse};
 use vkmem_vulkan::Finding;
 
-use super::moment::{Fault, Moment};
+use super::moment::{Fault, Moment, SliceKey};
 use super::text;
 use crate::errors::corruption_with;
 use crate::lifetime::describe::quoted;
@@ -30,6 +30,8 @@ pub struct Party {
     pub buffer_size: Option<u64>,
     /// Where it begins in its memory object, in bytes.
     pub offset: Option<u64>,
+    /// Where it lies, as in `in pool 'textures'`.
+    pub within: Option<String>,
     /// When it was created.
     pub made: Option<Moment>,
     /// When it was freed.
@@ -48,17 +50,27 @@ pub struct Report {
     pub finding: Finding,
     /// When it was found.
     pub at: Instant,
+    /// The slice of a buffer heap whose memory it is, if it is that of one.
+    pub slice: Option<SliceKey>,
+    /// Whether the neighbour's margin that is next to the one that was written is as it was; `None` if there is none, or
+    /// if that is not known.
+    pub is_facing_intact: Option<bool>,
 }
 
 impl Party {
-    /// Returns class, name and size: `Buffer 'a' (256 bytes)`, with more in the brackets.
+    /// Returns class, name, size and place: `Buffer 'a' (256 bytes, in pool 'b')`, with more in the brackets.
     fn describe(&self, more: Option<String>) -> String {
-        let name = self.name.as_deref().map_or(String::new(), quoted);
         let size = self.buffer_size.or(self.size).map(|size| bytes(size).to_string());
-        let inside: Vec<String> = size.into_iter().chain(more).collect();
+        let inside: Vec<String> = size.into_iter().chain(self.within.clone()).chain(more).collect();
         let inside =
             if inside.is_empty() { String::new() } else { format!(" ({})", inside.join(", ")) };
-        format!("{}{name}{inside}", self.class)
+        format!("{}{inside}", self.title())
+    }
+
+    /// Returns class and name.
+    fn title(&self) -> String {
+        let name = self.name.as_deref().map_or(String::new(), quoted);
+        format!("{}{name}", self.class)
     }
 
     /// Returns the record of Python.
@@ -94,7 +106,8 @@ impl Report {
     /// Returns what tells the fault from others; `None` in memory that belongs to nothing.
     pub fn fault(&self) -> Option<Fault> {
         let range = &self.finding.range;
-        range.id.map(|id| Fault { id, is: range.is, found: self.finding.difference })
+        let (slice, is, found) = (self.slice, range.is, self.finding.difference);
+        range.id.map(|id| Fault { id, slice, is, found })
     }
 
     /// Returns where the first wrong byte is, counted from the start of the allocation.
@@ -154,22 +167,36 @@ impl Report {
         }
     }
 
-    /// Returns which write that looks like; `None` if several are as likely.
-    fn suspect(&self) -> Option<&'static str> {
+    /// Returns which write that looks like; `None` for a write into memory that was freed.
+    fn suspect(&self) -> Option<String> {
         let (range, found) = (&self.finding.range, &self.finding.difference);
         let at_start = found.offset == range.offset;
         let at_end = found.offset + found.length == range.offset + range.size;
-        match (range.is, at_start, at_end) {
-            (GuardedUse::BackMargin, true, false) => Some("a write past its own end"),
-            (GuardedUse::BackMargin, false, true) => {
-                Some("a write before the start of what lies behind it")
+        let (is_behind, is_near, is_far) = match range.is {
+            GuardedUse::BackMargin => (true, at_start, at_end),
+            GuardedUse::FrontMargin => (false, at_end, at_start),
+            GuardedUse::Quarantined | GuardedUse::Unused => return None,
+        };
+        // The margin lies between its own allocation and the neighbour on that side.
+        let own =
+            if is_behind { "a write past its own end" } else { "a write before its own start" };
+        let its = if is_behind { "a write before the start of" } else { "a write past the end of" };
+        let astray = "a write through a wrong index or address";
+        let neighbour = self.neighbours[usize::from(is_behind)].as_ref().map(Party::title);
+        let is_intact = self.is_facing_intact == Some(true);
+        Some(match (is_near, is_far, neighbour) {
+            (true, true, Some(neighbour)) if is_intact => {
+                format!("{own}: the margin of {neighbour} on that side is intact")
             }
-            (GuardedUse::FrontMargin, false, true) => Some("a write before its own start"),
-            (GuardedUse::FrontMargin, true, false) => {
-                Some("a write past the end of what lies before it")
+            (true, true, Some(neighbour)) => format!("{own}, or {its} {neighbour}"),
+            (true, ..) => own.into(),
+            (false, true, Some(neighbour)) if is_intact => {
+                format!("{astray}: the margin of {neighbour} on that side is intact")
             }
-            _ => None,
-        }
+            (false, true, Some(neighbour)) => format!("{its} {neighbour}"),
+            (false, true, None) => return None,
+            (false, false, _) => format!("{astray}: the bytes right before and behind are intact"),
+        })
     }
 
     /// Returns the text: a headline, and what is known of the allocations.
@@ -180,14 +207,18 @@ impl Report {
         if let Some(suspect) = self.suspect() {
             lines.push(format!("  this looks like {suspect}"));
         }
+        let (verb, nobody) = match self.slice {
+            Some(_) => ("allocated", "no slice"),
+            None => ("created", "nothing that is live"),
+        };
         let moment = |verb: &str, moment: &Moment| text::moment(py, sites, verb, moment, self.at);
-        lines.extend(self.subject.made.iter().map(|it| format!("  {}", moment("created", it))));
+        lines.extend(self.subject.made.iter().map(|it| format!("  {}", moment(verb, it))));
         lines.extend(self.subject.freed.iter().map(|it| format!("  {}", moment("freed", it))));
         let Party { offset, size, .. } = &self.subject;
         let ends = offset.zip(*size).map(|(offset, size)| (offset, offset + size));
         for (place, neighbour) in ["before it", "behind it"].into_iter().zip(&self.neighbours) {
             let Some(it) = neighbour else {
-                lines.push(format!("  {place}: nothing that is live"));
+                lines.push(format!("  {place}: {nobody}"));
                 continue;
             };
             let distance = ends.zip(it.offset).map(|((start, end), other)| {
@@ -199,7 +230,7 @@ impl Report {
                 format!(", {} away", bytes(gap))
             });
             let made =
-                it.made.as_ref().map_or(String::new(), |it| format!(", {}", moment("created", it)));
+                it.made.as_ref().map_or(String::new(), |it| format!(", {}", moment(verb, it)));
             let distance = distance.unwrap_or_default();
             lines.push(format!("  {place}: {}{distance}{made}", it.describe(None)));
         }
@@ -212,12 +243,12 @@ impl Report {
         lines.join("\n")
     }
 
-    /// Returns the exception of a call that has found `more` besides.
+    /// Returns the exception of a call that has found `more` besides, `listed` of which are its `others`.
     pub fn to_error<'py>(
         &self,
         py: Python<'py>,
         sites: &CallSites,
-        more: usize,
+        (more, listed): (usize, usize),
     ) -> PyResult<Bound<'py, PyAny>> {
         let record = |party: &Party| party.to_python(py, sites, self.at);
         let figures = PyDict::new(py);
@@ -235,7 +266,10 @@ impl Report {
         }
         let mut text = self.text(py, sites);
         if more > 0 {
-            text += &format!("\n  and {} (CorruptionError.others)", counted(more, "more place"));
+            let first =
+                if listed < more { format!("the first {listed} in ") } else { String::new() };
+            text +=
+                &format!("\n  and {} ({first}CorruptionError.others)", counted(more, "more place"));
         }
         corruption_with(py, &text, &figures)
     }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,9 +19,10 @@ use super::records::{FreedRecord, Record, Records};
 use super::report::{Party, Report};
 use super::running::Running;
 use super::settings::{CheckMode, Contents, DebugSettings};
+use super::slices::{Slices, Which};
 use crate::errors::take_raised;
 use crate::interpreter::try_attach;
-use crate::lifetime::ownership::AllocatorState;
+use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::observe::call_site::AddressMap;
 
 const NOT_CHECKED: &str = "margins of what was freed were not checked";
@@ -44,6 +45,8 @@ pub struct DebugState {
     pub(super) checks_calls: AtomicBool,
     pub(super) checks_frames: AtomicBool,
     pub(super) records: Mutex<Records, rank::DebugRecords>,
+    /// The slices of buffer heaps that are watched.
+    pub(super) slices: Mutex<Slices, rank::DebugSlices>,
     /// The checks that are made at the moment.
     pub(super) running: Arc<Running>,
 }
@@ -63,6 +66,7 @@ impl DebugState {
             checks_calls: AtomicBool::new(false),
             checks_frames: AtomicBool::new(false),
             records: Mutex::default(),
+            slices: Mutex::default(),
             running: Arc::default(),
         };
         made.note_mode(&settings);
@@ -70,7 +74,7 @@ impl DebugState {
     }
 
     /// Notes when settings have all checked.
-    fn note_mode(&self, settings: &DebugSettings) {
+    pub(super) fn note_mode(&self, settings: &DebugSettings) {
         if settings.watches_memory() {
             self.checks_calls.fetch_or(settings.check == CheckMode::Call, Ordering::Relaxed);
             self.checks_frames.fetch_or(settings.check == CheckMode::Frame, Ordering::Relaxed);
@@ -157,12 +161,12 @@ impl DebugState {
     }
 
     /// Notes that the check of what is freed was interrupted, which cannot be made up for.
-    fn note_interrupt(&self) {
+    pub(super) fn note_interrupt(&self) {
         self.records.lock().leave_out(format!("{NOT_CHECKED}: a signal has interrupted that"));
     }
 
     /// Returns the outcome of a check; of one that was interrupted it keeps what the device still uses.
-    fn outcome(&self, done: Result<Checked, CheckStopped>) -> Result<Checked, Stopped> {
+    pub(super) fn outcome<T>(&self, done: Result<T, CheckStopped>) -> Result<T, Stopped> {
         done.map_err(|stopped| match stopped {
             CheckStopped::Failed(error) => Stopped::Failed(error),
             CheckStopped::Interrupted(unfinished) => {
@@ -211,12 +215,13 @@ impl DebugState {
         let faults: Vec<Fault> = reports.iter().filter_map(Report::fault).collect();
         let mut records = self.records.lock();
         let told = records.take_told(&faults);
-        for fault in faults {
+        for fault in faults.into_iter().filter(|it| it.slice.is_none()) {
             records.tell(fault);
         }
         drop(records);
         // Without the lock: they refer to Python objects.
         drop(told);
+        self.note_slices(reports);
     }
 
     /// Checks and fills what is about to be freed; what goes into quarantine has a record from then on.
@@ -323,8 +328,12 @@ impl DebugState {
     /// Checks all pools and keeps what is found; `None` on a thread that is inside of a check or of the callback.
     pub(super) fn check_all(&self, allocator: &AllocatorState) -> Option<Checks> {
         let check = || {
-            match self.check(allocator, u32::MAX, None) {
-                Ok(checked) => self.keep(allocator, checked.findings),
+            let checked = self.check(allocator, u32::MAX, None).and_then(|checked| {
+                self.keep(allocator, checked.findings);
+                self.check_slices(allocator, u32::MAX, Which::All)
+            });
+            match checked {
+                Ok(slices) => self.keep_slices(allocator, slices.findings),
                 Err(Stopped::Failed(error)) => self.note_failure("memory was not checked", &error),
                 // Nothing was told yet: the next check finds all of it.
                 Err(Stopped::Interrupted) => return Checks::Interrupted,
@@ -373,12 +382,14 @@ impl DebugState {
         findings: Vec<Finding>,
     ) -> Vec<Report> {
         let at = Instant::now();
+        let mut facing = self.facing(allocator, &findings).into_iter();
         let report = |finding: Finding| {
             let subject = finding.range.id.map(|id| self.subject(allocator, id, &finding));
             let subject = subject.unwrap_or_else(|| unknown(&finding));
             let neighbours =
                 finding.range.neighbours.map(|id| id.map(|id| self.neighbour(allocator, id)));
-            Report { subject, neighbours, finding, at }
+            let is_facing_intact = facing.next().flatten();
+            Report { subject, neighbours, finding, at, slice: None, is_facing_intact }
         };
         findings.into_iter().map(report).collect()
     }
@@ -394,7 +405,9 @@ impl DebugState {
         party.freed = freed.map(|it| it.freed).or(party.freed);
         party.name = freed.and_then(|it| it.name.clone());
         let is_freed = freed.is_some();
+        let pool = record.and_then(|it| it.pool.clone());
         drop(records);
+        party.within = place(pool);
         if range.is == GuardedUse::Quarantined {
             party.size = Some(range.size);
         }
@@ -411,7 +424,11 @@ impl DebugState {
 
     fn neighbour(&self, allocator: &AllocatorState, id: AllocationId) -> Party {
         let engine = allocator.engine();
-        let mut party = party(id, self.records.lock().get(id));
+        let records = self.records.lock();
+        let mut party = party(id, records.get(id));
+        let pool = records.get(id).and_then(|it| it.pool.clone());
+        drop(records);
+        party.within = place(pool);
         party.name = engine.name(party.id).ok().flatten();
         if let Ok(there) = engine.hold_memory_of(id) {
             party.offset = Some(there.offset);
@@ -421,12 +438,17 @@ impl DebugState {
     }
 }
 
+/// Returns in which pool it is; the lock of the records is not held.
+fn place(pool: Option<Weak<PoolState>>) -> Option<String> {
+    pool?.upgrade()?.place()
+}
+
 /// Returns what a record says of an allocation.
 fn party(id: AllocationId, record: Option<&Record>) -> Party {
     let Some(record) = record else {
         let (name, size, buffer_size, offset) = (None, None, None, None);
-        let (made, freed, object, class) = (None, None, None, "Memory");
-        return Party { id, class, name, size, buffer_size, offset, made, freed, object };
+        let (made, freed, object, within, class) = (None, None, None, None, "Memory");
+        return Party { id, class, name, size, buffer_size, offset, within, made, freed, object };
     };
     let is_buffer = matches!(record.target.handle, vkmem_vulkan::ResourceHandle::Buffer(_));
     Party {
@@ -436,6 +458,7 @@ fn party(id: AllocationId, record: Option<&Record>) -> Party {
         size: Some(record.size),
         buffer_size: is_buffer.then_some(record.target.buffer_size),
         offset: None,
+        within: None,
         made: Some(record.made),
         freed: record.ended,
         object: record.object.clone(),

@@ -41,6 +41,14 @@ impl AllocatorState {
         memory_type_bits: u32,
         pool: Option<PoolId>,
     ) -> PyResult<u64> {
+        let types = self.engine().device().info().types.len();
+        if pool.is_none() && u64::from(memory_type_bits) & ((1 << types) - 1) == 0 {
+            let why = format!(
+                "nothing can be checked: memory_type_bits is {memory_type_bits:#x}, and the device has the {types} \
+                 memory types from bit 0 on"
+            );
+            return Err(feature_not_present(py, &why));
+        }
         match self.debugger() {
             Some(debugger) => debugger.check(py, self, memory_type_bits, pool),
             None => Err(nothing_to_check(py)),

@@ -37,6 +37,11 @@ impl Resource {
         format!("{}{name}", self.handle().class())
     }
 
+    /// Returns the pool that it was created in; `None` for a default pool.
+    pub fn pool(&self) -> Option<&Arc<PoolState>> {
+        self.pool.as_ref()
+    }
+
     /// Returns class, name, size and memory type: `Buffer 'staging' (16384 bytes, memory type 3)`.
     pub fn describe(&self) -> String {
         let (title, size) = (self.title(), bytes(self.host_size));
@@ -125,6 +130,11 @@ impl PoolState {
         let memory_type = self.allocator.engine().pool_info(self.id).map(|it| it.memory_type_index);
         let memory_type = memory_type.map_or(String::new(), |it| format!(" (memory type {it})"));
         format!("Pool{name}{memory_type}")
+    }
+
+    /// Returns what is said of memory in it: `in pool 'textures'`; `None` without a name.
+    pub fn place(&self) -> Option<String> {
+        self.name.lock().as_ref().map(|name| format!("in pool{}", quoted(name)))
     }
 }
 

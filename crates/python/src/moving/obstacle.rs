@@ -14,6 +14,8 @@ use crate::lifetime::ownership::Resource;
 pub enum Obstacle {
     /// It was created without `movable`.
     NotMovable,
+    /// It was freed, and is not given out again yet.
+    Quarantine,
     /// A view of its memory is open.
     Mapped,
     /// A transfer, or a call of another thread, uses it.
@@ -47,6 +49,7 @@ impl Obstacle {
     pub fn name(self) -> &'static str {
         match self {
             Self::NotMovable => "not movable",
+            Self::Quarantine => "quarantine",
             Self::Mapped => "mapped",
             Self::InUse => "in use",
             Self::Aliased => "aliased",

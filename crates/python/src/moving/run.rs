@@ -199,7 +199,11 @@ fn may_move(
     noted: &mut HashMap<AllocationId, Obstacle>,
 ) -> bool {
     let resource = allocator.movable_at(id);
-    let why = resource.as_deref().map_or(Some(Obstacle::NotMovable), Obstacle::of);
+    let why = match resource.as_deref() {
+        Some(resource) => Obstacle::of(resource),
+        None if allocator.engine().keeps(id) => Some(Obstacle::Quarantine),
+        None => Some(Obstacle::NotMovable),
+    };
     if let Some(why) = why
         && noted.try_reserve(1).is_ok()
     {

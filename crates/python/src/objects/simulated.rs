@@ -74,7 +74,7 @@ const MOST_HEAPS: usize = 16;
 #[pyclass(module = "vk_mem", extends = Device, frozen)]
 pub struct SimulatedDevice {
     driver: Arc<SimulatedDriver>,
-    core: Arc<DeviceCore>,
+    pub(super) core: Arc<DeviceCore>,
 }
 
 /// Returns the call with a name if it is `wanted`; raises for any other call.

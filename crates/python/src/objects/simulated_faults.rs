@@ -16,6 +16,9 @@ const MOST_VENDOR_INFOS: usize = 1024;
 /// `VK_DEVICE_FAULT_ADDRESS_TYPE_READ_INVALID_EXT`
 const READ_INVALID: i32 = 1;
 
+/// `VK_DEVICE_FAULT_ADDRESS_TYPE_INSTRUCTION_POINTER_FAULT_EXT`, the last one.
+const LAST_TYPE: i32 = 6;
+
 #[pymethods]
 impl SimulatedDevice {
     /// Loses the device, as a real one is by a fault: nothing of what was submitted and has not ended is carried
@@ -50,6 +53,14 @@ impl SimulatedDevice {
         let address_type = address_type.map_or(Ok(READ_INVALID), |it| {
             Ok::<_, PyErr>(of_class(it, "address_type", &DEVICE_FAULT_ADDRESS_TYPE)?.cast_signed())
         })?;
+        if !(0..=LAST_TYPE).contains(&address_type) {
+            return Err(invalid(
+                py,
+                format!(
+                    "address_type is {address_type}; it is from 0 to {LAST_TYPE} (DeviceFaultAddressType)"
+                ),
+            ));
+        }
         let address = address.map(|it| unsigned(it, "address")).transpose()?;
         let info = |item: &Bound<'_, PyAny>| {
             let (description, code, data): (String, Bound<'_, PyAny>, Bound<'_, PyAny>) =

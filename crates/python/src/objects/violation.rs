@@ -1,10 +1,18 @@
 //! `vk_mem.Violation`: what a simulated device found broken.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use vkmem_engine::Violation as Record;
 
 use super::simulated::SimulatedDevice;
+use crate::errors::invalid;
 use crate::interpreter::detach;
+use crate::lifetime::close::open_allocators;
+use crate::lifetime::ownership::ResourceRef;
+
+/// Resources that the text of a violation describes at most.
+const MOST_DESCRIBED: usize = 4;
 
 /// A rule that a program broke on a simulated device; `str()` is one sentence.
 ///
@@ -35,15 +43,49 @@ pub struct Violation {
     /// Handle of the buffer or image that was used.
     #[pyo3(get)]
     resource: Option<u64>,
+    /// Name of the buffer or image that was used, if it is live and has one; else that of the live ones in these bytes.
+    #[pyo3(get)]
+    name: Option<String>,
     /// Who else uses these bytes, in words: a command, a submission, a buffer.
     #[pyo3(get)]
     other: Option<String>,
     text: String,
 }
 
-impl From<&Record> for Violation {
-    fn from(record: &Record) -> Self {
+/// Returns the live resources that a violation is about: the one that was used, else those in its bytes.
+fn concerned<'a>(record: &Record, live: &'a [ResourceRef]) -> Vec<&'a ResourceRef> {
+    let found = &record.finding;
+    let used = live.iter().find(|it| Some(it.handle().raw()) == found.resource);
+    if let Some(used) = used.filter(|_| found.resource != Some(0)) {
+        return vec![used];
+    }
+    let Some(place) = found.place else { return Vec::new() };
+    let is_there = |it: &&ResourceRef| {
+        let its = it.allocation();
+        its.memory == place.memory
+            && its.offset < place.offset + place.size
+            && place.offset < its.offset + its.size
+    };
+    live.iter().filter(is_there).collect()
+}
+
+impl Violation {
+    /// Describes a violation with what the allocators of the device know of live resources.
+    fn new(record: &Record, live: &[ResourceRef]) -> Self {
         let found = &record.finding;
+        let text = record.to_string();
+        let concerned = concerned(record, live);
+        let names: Vec<String> = concerned.iter().filter_map(|it| it.name().ok()?).collect();
+        let about: Vec<String> = concerned
+            .iter()
+            .take(MOST_DESCRIBED)
+            .map(|it| match it.handle().raw() {
+                0 => it.describe(),
+                handle => format!("{handle:#x} is {}", it.describe()),
+            })
+            .collect();
+        let about =
+            if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
         Self {
             kind: found.kind.name(),
             call: record.call.name(),
@@ -52,9 +94,23 @@ impl From<&Record> for Violation {
             offset: found.place.map(|place| place.offset),
             length: found.place.map(|place| place.size),
             resource: found.resource,
+            name: (!names.is_empty()).then(|| names.join(", ")),
             other: found.other.clone(),
-            text: record.to_string(),
+            text: format!("{text}{about}"),
         }
+    }
+}
+
+impl SimulatedDevice {
+    /// Describes violations.
+    fn described(&self, found: &[Record]) -> Vec<Violation> {
+        let mut live = Vec::new();
+        if !found.is_empty() {
+            let its =
+                open_allocators().into_iter().filter(|it| Arc::ptr_eq(&it.device, &self.core));
+            live.extend(its.flat_map(|it| it.live.lock().all()));
+        }
+        found.iter().map(|it| Violation::new(it, &live)).collect()
     }
 }
 
@@ -75,18 +131,24 @@ impl SimulatedDevice {
     #[getter]
     fn violations(&self, py: Python<'_>) -> PyResult<Vec<Violation>> {
         let found = self.driver(py)?.device().violation_records();
-        Ok(found.iter().map(Violation::from).collect())
+        Ok(self.described(&found))
     }
 
     /// Returns the `violations` so far, and forgets them: for tests that provoke some.
     fn take_violations(&self, py: Python<'_>) -> PyResult<Vec<Violation>> {
         let found = self.driver(py)?.device().take_violation_records();
-        Ok(found.iter().map(Violation::from).collect())
+        Ok(self.described(&found))
     }
 
-    /// Looks now for host writes to memory that nothing is bound to (`watch_unbound`), wherever memory is mapped.
+    /// Looks now for host writes to memory that nothing is bound to, wherever memory is mapped.
+    ///
+    /// Raises `InvalidArgumentError` without `watch_unbound=True`.
     fn check_unbound(&self, py: Python<'_>) -> PyResult<()> {
         let driver = self.driver(py)?;
+        if !driver.watches() {
+            let why = "nothing watches unbound memory: make the device with watch_unbound=True";
+            return Err(invalid(py, why));
+        }
         detach(py, || driver.check_unbound());
         Ok(())
     }

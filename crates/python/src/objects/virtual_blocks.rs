@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use vkmem_engine::VirtualBlocks as Engine;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
-use vkmem_engine::{MemoryHandle, Pattern, VirtualBlocks as Engine};
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
@@ -92,22 +91,6 @@ impl VirtualBlocks {
     fn range(&self, place: Place) -> Range {
         Range { blocks: Arc::clone(&self.blocks), place, freed: AtomicBool::new(false) }
     }
-}
-
-/// Returns the bytes that a margin from `offset` of a buffer on has to hold. Each depends on `key`, on `number`,
-/// which tells the buffer apart from others, and on its own offset.
-#[pyfunction]
-pub fn _margin_pattern(
-    py: Python<'_>,
-    key: u64,
-    number: u64,
-    offset: u64,
-    size: usize,
-) -> PyResult<Bound<'_, PyBytes>> {
-    PyBytes::new_with(py, size, |bytes| {
-        Pattern::new(key, MemoryHandle(number)).fill(offset, bytes);
-        Ok(())
-    })
 }
 
 #[pymethods]

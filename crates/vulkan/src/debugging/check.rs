@@ -90,10 +90,26 @@ impl<'a> Check<'a> {
             }
         }
         let pattern = Pattern::new(self.key, memory.handle());
+        let contents = |range: &GuardedRange| freed(range.id?);
+        self.compare(memory, ranges, pattern, &contents)
+    }
+
+    /// Compares ranges of a memory object, by ascending offset, with the pattern of margins and the byte that contents
+    /// were filled with.
+    ///
+    /// # Errors
+    /// Those of the driver calls, and `Interrupted`.
+    pub(super) fn compare(
+        &mut self,
+        memory: &MemoryAccess,
+        ranges: &[GuardedRange],
+        pattern: Pattern,
+        contents: &dyn Fn(&GuardedRange) -> Option<u8>,
+    ) -> Result<(), Stopped> {
         let expected = |range: &GuardedRange| match range.is {
             _ if range.size == 0 => None,
             GuardedUse::FrontMargin | GuardedUse::BackMargin => Some(Expected::Pattern(pattern)),
-            GuardedUse::Quarantined => freed(range.id?).map(Expected::Byte),
+            GuardedUse::Quarantined => contents(range).map(Expected::Byte),
             GuardedUse::Unused => None,
         };
         let mut wanted: Vec<(&GuardedRange, Expected)> = Vec::new();
@@ -185,6 +201,11 @@ impl<'a> Check<'a> {
     pub(super) fn finish(mut self) -> Checked {
         let engine = self.allocator.engine();
         self.outcome.findings.retain(|it| engine.is_guarded(&it.range));
+        self.finish_parts()
+    }
+
+    /// Returns the outcome of a check of parts: the caller knows which of them are still what they were.
+    pub(super) fn finish_parts(mut self) -> Checked {
         self.outcome.submissions = self.reader.submissions();
         self.outcome
     }

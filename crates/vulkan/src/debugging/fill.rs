@@ -109,7 +109,10 @@ fn atoms_of(memory: &MemoryAccess, range: Range<u64>, atom: u64) -> MemoryRange 
 }
 
 /// Returns why the contents of memory are never filled.
-fn why_not_filled(memory: &MemoryAccess, flags: MemoryPropertyFlags) -> Option<&'static str> {
+pub(super) fn why_not_filled(
+    memory: &MemoryAccess,
+    flags: MemoryPropertyFlags,
+) -> Option<&'static str> {
     if memory.is_imported() {
         Some(IMPORTED)
     } else if flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED) {
@@ -122,13 +125,17 @@ fn why_not_filled(memory: &MemoryAccess, flags: MemoryPropertyFlags) -> Option<&
 }
 
 /// A memory object that is mapped while it is written.
-struct HostWriter {
-    memory: MemoryHandle,
-    mapped: MappedMemory,
+pub(super) struct HostWriter {
+    pub(super) memory: MemoryHandle,
+    pub(super) mapped: MappedMemory,
 }
 
 impl HostWriter {
-    fn run(&self, allocator: &DeviceAllocator, job: &Job) -> Result<(), Error> {
+    /// Writes what a job says.
+    ///
+    /// # Errors
+    /// Those of `vkFlushMappedMemoryRanges`.
+    pub(super) fn run(&self, allocator: &DeviceAllocator, job: &Job) -> Result<(), Error> {
         let Job { place, contents, margins } = job;
         let (offset, size) = (place.offset, place.size);
         let [front, back] = job.margins();

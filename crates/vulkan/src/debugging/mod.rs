@@ -11,6 +11,7 @@ mod fill;
 mod fill_by_device;
 pub(crate) mod finding;
 mod job;
+pub(crate) mod parts;
 mod read_by_device;
 mod regions;
 mod scratch;

@@ -31,7 +31,8 @@ impl SimulatedDriver {
         }
     }
 
-    pub(super) fn watches(&self) -> bool {
+    /// Returns whether host writes to memory that nothing is bound to are found.
+    pub fn watches(&self) -> bool {
         self.watch.is_on.load(Ordering::Relaxed)
     }
 

@@ -152,7 +152,9 @@ function makePainter(state, pixels) {
         }
       } else {
         const x = Math.min(Math.max(Math.floor(start), x0), x1 - 1);
-        if (columnCount[x]++ === 0) used.push(x);
+        if (columnCount[x] === 0) used.push(x);
+        // A margin is drawn by its share of the bytes, even alone: there are two for each allocation.
+        columnCount[x] += shade === data.marginKind ? 2 : 1;
         columnShade[x] = shade;
         columnBytes[x * shades + shade] += size[row];
       }
@@ -182,7 +184,8 @@ function makePainter(state, pixels) {
   function pile(x, bytes, all, top, bottom) {
     const height = bottom - top, { words, width, height: rows } = pixels;
     let sum = 0;
-    const tall = (s) => Math.max((bytes[s] / all) * height, 1.5);
+    const least = (s) => (s === data.marginKind ? 0 : 1.5);
+    const tall = (s) => Math.max((bytes[s] / all) * height, least(s));
     for (let s = 0; s < bytes.length; s++) if (bytes[s] > 0) sum += tall(s);
     const squeeze = sum > height ? height / sum : 1;
     let y = bottom;

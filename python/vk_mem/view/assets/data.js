@@ -43,6 +43,7 @@ function prepare(header, columns, texts) {
   const kindOfUse = Uint8Array.from(header.uses, (use) => use.kind);
   for (let row = 0; row < count; row++) kind[row] = kindOfUse[columns.use[row]];
   const freeKind = header.kinds.findIndex((it) => it.key === "free");
+  const marginKind = header.kinds.findIndex((it) => it.key === "margin");
   // Whether each row is an allocation, neither free nor held back as a margin or in quarantine.
   const isUse = Uint8Array.from(header.kinds, (it, number) => (number === freeKind || it.held ? 0 : 1));
   const isAllocation = kind.map((it) => isUse[it]);
@@ -54,7 +55,8 @@ function prepare(header, columns, texts) {
   }
   const { kinds, compares } = header;
   return {
-    header, columns, texts, count, size, position, kind, kinds, freeKind, isAllocation, bars, compares,
+    header, columns, texts, count, size, position, kind, kinds, freeKind, marginKind,
+    isAllocation, bars, compares,
   };
 }
 

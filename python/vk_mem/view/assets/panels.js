@@ -7,12 +7,14 @@ function showHeaps(data) {
     const whole = Math.max(heap.size ?? 0, heap.budget ?? 0, heap.usage ?? 0, heap.held ?? 0, 1);
     const label = heap.texts.map(([, text]) => text).join(", ");
     const bar = element("div", { className: "budget", role: "img", "aria-label": label });
-    const held = heap.held ?? 0, allocated = heap.allocated ?? 0, apart = heap.apart ?? 0;
+    const held = heap.held ?? 0, allocated = heap.allocated ?? 0;
+    const margin = heap.margins ?? 0, quarantine = heap.quarantined ?? 0;
     const share = (size) => `${(100 * size) / whole}%`;
-    const reserved = held - allocated - apart, foreign = (heap.usage ?? 0) - held;
-    const parts = { allocated, held: apart, reserved, foreign };
+    const reserved = held - allocated - margin - quarantine, foreign = (heap.usage ?? 0) - held;
+    const parts = { allocated, margin, quarantine, reserved, foreign };
     for (const [className, size] of Object.entries(parts)) {
-      const width = `max(2px, ${share(size)})`;
+      // Margins are many and small: their share alone is shown.
+      const width = className === "margin" ? share(size) : `max(2px, ${share(size)})`;
       if (size > 0) bar.append(element("i", { className, style: { width } }));
     }
     const left = `calc(${share(heap.budget)} - 2px)`;

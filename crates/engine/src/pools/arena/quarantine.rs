@@ -61,6 +61,11 @@ impl Arena {
         self.check(&state);
     }
 
+    /// Returns whether a region is in quarantine. O(1).
+    pub(crate) fn keeps(&self, key: SlotKey) -> bool {
+        self.state.lock().blocks.is_quarantined(key)
+    }
+
     /// Returns whether a region that had this key is in quarantine. O(regions in quarantine).
     pub(crate) fn is_quarantined(&self, former: SlotKey) -> bool {
         let state = self.state.lock();

@@ -114,6 +114,11 @@ impl Pool {
         }
     }
 
+    /// Returns whether a region that a defragmentation meets is in quarantine. O(1).
+    pub(crate) fn keeps(&self, id: AllocationId) -> bool {
+        !id.is_dedicated() && self.arena.keeps(id.key)
+    }
+
     /// Returns whether a freed allocation is in quarantine. O(allocations in quarantine).
     pub(crate) fn is_quarantined(&self, id: AllocationId) -> bool {
         match id.is_dedicated() {
