@@ -12,6 +12,7 @@ import secrets
 import threading
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -127,7 +128,7 @@ class BufferHeap(NoCopies):
         # Buffers without slices. One is kept, as the next slice often comes soon; more while a
         # mapping of the buffer is open.
         self._empties: dict[int, _Block] = {}
-        self._abandoned: list[tuple[int, _Place, _Views]] = []
+        self._abandoned: deque[tuple[int, _Place, _Views]] = deque()
         # Slices with a view: the view pins the buffer until it is released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
         self._closed = False
@@ -364,14 +365,17 @@ class BufferHeap(NoCopies):
         if not self._abandoned:
             return
         now, in_flight = self._allocator.current_frame_index, self._allocator.frames_in_flight
-        waiting, self._abandoned = self._abandoned, []
-        for frame, place, views in waiting:
+        # One by one, as an interrupt may end this anywhere: what waits stays, with the views that
+        # keep it, and a range that was taken out and not freed is found among the dropped ones.
+        for _ in range(len(self._abandoned)):
+            frame, place, views = self._abandoned[0]
             # A 32-bit frame index may have wrapped around.
             age = now - frame if now >= frame else (now - frame) % (1 << 32)
             if age > in_flight and not any(map(_is_open, views)):
+                self._abandoned.popleft()
                 self._margins.keep(partial(self._free, place))
             else:
-                self._abandoned.append((frame, place, views))
+                self._abandoned.rotate(-1)
 
     def close(self) -> None:
         """Destroys all buffers; the device must have finished using them. May be called again.
