@@ -6,13 +6,15 @@ use std::thread::{self, ThreadId};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::words::bytes;
 use vkmem_engine::{AllocationId, Error, GuardedUse, PoolKey, Quarantined};
-use vkmem_vulkan::{FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger};
+use vkmem_vulkan::{FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger, ResourceHandle};
 
 use super::moment::{Fault, Moment};
 use super::records::{FreedRecord, Record, Records};
 use super::report::{Party, Report};
 use super::settings::{CheckMode, DebugSettings};
+use crate::lifetime::describe::quoted;
 use crate::lifetime::ownership::AllocatorState;
 
 /// What an allocator has that looks for faults of the program.
@@ -80,17 +82,22 @@ impl DebugState {
     /// Notes what could not be done, unless the device is lost: then nothing can be, and each call says so.
     pub(super) fn note_failure(&self, what: &str, error: &Error) {
         if error.vk_result() != Some(-4) && !matches!(error, Error::UseAfterFree) {
-            self.records.lock().leave_out(format!("{what}: {error}"));
+            let what = format!("{what}: {error}");
+            self.records.lock().leave_out(what.clone(), || what);
         }
     }
 
-    /// Notes what was not filled.
-    pub(super) fn note_left_out(&self, left_out: &[LeftOut]) {
-        if left_out.is_empty() {
-            return;
-        }
-        let mut records = self.records.lock();
+    /// Notes which of some targets were not filled.
+    pub(super) fn note_left_out(
+        &self,
+        allocator: &AllocatorState,
+        targets: &[FillTarget],
+        left_out: &[LeftOut],
+    ) {
         for it in left_out {
+            let name = allocator.engine().name(it.id).ok().flatten();
+            let first = targets.iter().find(|target| target.id == it.id);
+            let mut records = self.records.lock();
             let settings = self.settings_of(&records, it.id.pool_key());
             let what = match it.part {
                 LeftOutPart::Margins if settings.checks_margins() => {
@@ -100,7 +107,10 @@ impl DebugState {
                 LeftOutPart::Margins => continue,
                 LeftOutPart::Contents => "contents are not filled",
             };
-            records.leave_out(format!("there is memory whose {what}: {}", it.why));
+            records.leave_out(format!("{what}: {}", it.why), || {
+                let first = first.map_or_else(String::new, |it| describe(it, name.as_deref()));
+                format!("there is memory whose {what}, first that of {first}: {}", it.why)
+            });
         }
     }
 
@@ -216,7 +226,7 @@ impl DebugState {
                 unsafe { self.memory.fill_freed(&allocator.device_allocator, &targets, byte) };
             match done {
                 Ok(left_out) => {
-                    self.note_left_out(&left_out);
+                    self.note_left_out(allocator, &targets, &left_out);
                     let is_filled = |it: &&FillTarget| left_out.iter().all(|left| left.id != it.id);
                     filled.extend(targets.iter().filter(is_filled).map(|it| (it.id, byte)));
                 }
@@ -300,13 +310,9 @@ impl DebugState {
         let is_freed = freed.is_some();
         drop(records);
         if range.is == GuardedUse::Quarantined {
-            party.size = Some(range.size);
+            party.size.get_or_insert(range.size);
         }
-        party.offset = match range.is {
-            GuardedUse::FrontMargin => Some(range.offset + range.size),
-            GuardedUse::BackMargin => party.size.map(|size| range.offset - size),
-            _ => Some(range.offset),
-        };
+        party.offset = range.offset.checked_add_signed(-range.from_start);
         if !is_freed {
             party.name = allocator.engine().name(party.id).ok().flatten();
         }
@@ -325,6 +331,16 @@ impl DebugState {
     }
 }
 
+/// Returns class, name and, of a buffer, size of a resource: `Buffer 'a' (256 bytes)`.
+fn describe(target: &FillTarget, name: Option<&str>) -> String {
+    let name = name.map_or(String::new(), quoted);
+    let size = match target.handle {
+        ResourceHandle::Buffer(_) => format!(" ({})", bytes(target.buffer_size)),
+        _ => String::new(),
+    };
+    format!("{}{name}{size}", target.handle.class())
+}
+
 /// Returns what a record says of an allocation.
 fn party(id: AllocationId, record: Option<&Record>) -> Party {
     let Some(record) = record else {
@@ -332,7 +348,7 @@ fn party(id: AllocationId, record: Option<&Record>) -> Party {
         let (made, freed, object, class) = (None, None, None, "Memory");
         return Party { id, class, name, size, buffer_size, offset, made, freed, object };
     };
-    let is_buffer = matches!(record.target.handle, vkmem_vulkan::ResourceHandle::Buffer(_));
+    let is_buffer = matches!(record.target.handle, ResourceHandle::Buffer(_));
     Party {
         id: record.moved_to.unwrap_or(id),
         class: record.target.handle.class(),

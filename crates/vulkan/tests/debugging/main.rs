@@ -3,6 +3,7 @@
 mod corruption;
 mod failures;
 mod fills;
+mod margins;
 
 use std::sync::Arc;
 
