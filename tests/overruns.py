@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import pytest
 from support import RANDOM, TRANSFER
 
 import vk_mem
@@ -58,6 +59,13 @@ def can_export(device: Device) -> bool:
     return True
 
 
+def not_filled(device: Device) -> Any:
+    """Expects the warning that what is freed is not filled once the memory was exported."""
+    if not can_export(device):
+        return nullcontext()
+    return pytest.warns(vk_mem.CorruptionWarning, match="first that of Buffer.* was exported")
+
+
 @contextmanager
 def pool_of(allocator: Allocator, index: int, **keywords: Any) -> Iterator[Pool]:
     """A pool of one block of a memory type, for `intruder`."""
@@ -69,11 +77,17 @@ def pool_of(allocator: Allocator, index: int, **keywords: Any) -> Iterator[Pool]
 
 
 @contextmanager
-def intruder(inside: Buffer, device: Device, size: int = BLOCK) -> Iterator[Flip]:
+def intruder(
+    inside: Buffer, device: Device, size: int = BLOCK, through: Buffer | None = None
+) -> Iterator[Flip]:
     """Lends `flip(offset, count=1)`: it inverts bytes beside a buffer of a `pool_of`, and returns
-    them. Offsets are counted from the start of the buffer, and may be used after its end."""
+    them. Offsets are counted from the start of the buffer, and may be used after its end.
+
+    The first flip exports the memory, if that is possible, of which nothing that is freed later is
+    filled. It does so with the buffer, or with `through`, another one of the same block, if the
+    buffer has ended by then."""
     if can_export(device):
-        with by_device(inside, device, size) as flip:
+        with by_device(inside, device, size, through) as flip:
             yield flip
     else:
         with by_host(inside) as flip:
@@ -81,19 +95,29 @@ def intruder(inside: Buffer, device: Device, size: int = BLOCK) -> Iterator[Flip
 
 
 @contextmanager
-def by_device(inside: Buffer, device: Device, size: int = BLOCK) -> Iterator[Flip]:
+def by_device(
+    inside: Buffer, device: Device, size: int = BLOCK, through: Buffer | None = None
+) -> Iterator[Flip]:
     """Does that by copies of the device: the memory object is imported once more."""
-    allocation = inside.allocation
-    base, bits = allocation.offset, 1 << allocation.memory_type_index
-    with (
-        Allocator(device, debug=Debug()) as other,
-        other.create_buffer(
-            size, TRANSFER, import_fd=allocation.export_fd(), memory_type_bits=bits
-        ) as whole,
-        other.create_buffer(4096, TRANSFER, flags=RANDOM) as staging,
-    ):
+    base, bits = inside.allocation.offset, 1 << inside.allocation.memory_type_index
+    # Not kept longer than needed: what is collected may end.
+    sources = [it for it in (inside, through) if it is not None]
+    with ExitStack() as stack:
+        stack.callback(sources.clear)
+        made: list[Buffer] = []
+
+        def views() -> list[Buffer]:
+            if not made:
+                fd = next(it for it in sources if it.alive).allocation.export_fd()
+                sources.clear()
+                other = stack.enter_context(Allocator(device, debug=Debug()))
+                whole = other.create_buffer(size, TRANSFER, import_fd=fd, memory_type_bits=bits)
+                staging = other.create_buffer(4096, TRANSFER, flags=RANDOM)
+                made.extend([stack.enter_context(whole), stack.enter_context(staging)])
+            return made
 
         def flip(offset: int, count: int = 1) -> bytes:
+            whole, staging = views()
             device.copy_buffer(whole, staging, count, source_offset=base + offset)
             wrong = bytes(it ^ 0xFF for it in staging.read(0, count))
             staging.write(wrong)

@@ -217,6 +217,41 @@ def test_a_warning_hook_that_keeps_the_slice() -> None:
     heap._allocator.close()
 
 
+def test_an_interrupt_frees_nothing_that_is_looked_at() -> None:
+    """Ranges that were dropped wait for their views, whatever interrupts the call that looks."""
+    places = 0
+    while True:
+        heap = new_heap(flags=WRITE)
+        pieces = [heap.allocate(256) for _ in range(3)]
+        views = [piece.map() for piece in pieces]
+        pieces.clear()
+        gc.collect()
+        allocator = heap._allocator
+        allocator.set_current_frame_index(FRAMES + 1)
+        interrupter = Interrupter(places + 1)
+        sys.setprofile(interrupter)
+        try:
+            heap._release_abandoned()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        for frame in (2, 3):
+            allocator.set_current_frame_index(frame * (FRAMES + 1))
+            heap._release_abandoned()
+        assert heap.allocated == 3 * 256, places
+        for view in views:
+            view.close()
+        heap._release_abandoned()
+        assert heap.allocated == 0, places
+        heap.close()
+        allocator.close()
+        if not interrupter.raised:
+            break
+        places += 1
+    assert places > 3
+
+
 def test_real_signals() -> None:
     """As many as a timer gives, in a process of its own."""
     program = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from overruns import BLOCK, by_host, host_flags, intruder, pool_of, reachable_types
+from overruns import BLOCK, by_host, host_flags, intruder, not_filled, pool_of, reachable_types
 from support import DEDICATED, IMAGE_TRANSFER, MAPPED, RANDOM, RGBA8, TRANSFER, is_simulated
 
 import vk_mem
@@ -92,7 +92,7 @@ def test_one_byte_after_the_free(device: Device, algorithm: str) -> None:
             pool_of(allocator, index, algorithm=algorithm) as pool,
         ):
             its = three(allocator, pool, index)
-            with intruder(its[1], device) as flip:
+            with intruder(its[1], device, through=its[2]) as flip:
                 allocator.set_current_frame_index(3)
                 its[1].destroy()
                 assert pool.check_corruption() == 4 + 3
@@ -109,7 +109,8 @@ def test_one_byte_after_the_free(device: Device, algorithm: str) -> None:
                     flip(offset)
                 flip(10, 3)
                 # Others are found when they end; this one when its memory is given out again.
-                its[0].destroy()
+                with not_filled(device):
+                    its[0].destroy()
                 with pytest.warns(
                     vk_mem.CorruptionWarning, match="3 bytes were written after"
                 ) as told:
@@ -203,15 +204,23 @@ def test_new_and_freed_memory_is_filled(device: Device, fill: Any, byte: int) ->
             allocator.create_buffer(256, TRANSFER, pool=pool, flags=flags) as stays,
             intruder(stays, device) as flip,
         ):
-            for size in (255, 256, 1000, 65536):
-                buffer = allocator.create_buffer(size, TRANSFER, pool=pool, flags=flags)
-                place = buffer.allocation.offset - stays.allocation.offset
-                count = min(size, 4096)
-                new = bytes([byte ^ 0xFF]) * count
-                assert flip(place, count) == new, (index, size)
-                assert flip(place + size - count, count)[-1:] in (new[:1], bytes([byte]))
-                buffer.destroy()
-                assert flip(place, 16) == bytes([freed ^ 0xFF]) * 16, (index, size)
+            its = [
+                allocator.create_buffer(size, TRANSFER, pool=pool, flags=flags)
+                for size in (255, 256, 1000, 65536)
+            ]
+            places = [it.allocation.offset - stays.allocation.offset for it in its]
+            # Before the first flip, which exports the memory.
+            its[1].destroy()
+            its[3].destroy()
+            for at in (1, 3):
+                assert flip(places[at], 16) == bytes([freed ^ 0xFF]) * 16, (index, at)
+            for at in (0, 2):
+                size = its[at].size
+                new = bytes([byte ^ 0xFF]) * size
+                assert flip(places[at], size) == new, (index, size)
+            with not_filled(device):
+                its[2].destroy()
+            its[0].destroy()
 
 
 def test_nan_is_not_a_number_in_each_format(device: Device) -> None:

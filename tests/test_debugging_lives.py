@@ -6,12 +6,12 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from overruns import COHERENT, by_host, host_flags, intruder, pool_of, reachable_types
+from overruns import COHERENT, by_host, host_flags, intruder, not_filled, pool_of, reachable_types
 from support import LOSABLE, MAPPED, RANDOM, RGBA8, TAKES, TRANSFER, WRITE, pattern
 
 import vk_mem
@@ -208,9 +208,12 @@ def test_quarantine_of_frames(device: Device) -> None:
     with (
         Allocator(device, debug=Debug(quarantine="2 frames")) as allocator,
         pool_of(allocator, index) as pool,
-        allocator.create_buffer(256, TRANSFER, pool=pool) as stays,
-        intruder(stays, device) as flip,
+        ExitStack() as stack,
     ):
+        # Freed after the memory was exported.
+        stack.enter_context(not_filled(device))
+        stays = stack.enter_context(allocator.create_buffer(256, TRANSFER, pool=pool))
+        flip = stack.enter_context(intruder(stays, device))
         freed = allocator.create_buffer(256, TRANSFER, pool=pool, name="freed")
         place = freed.allocation.offset - stays.allocation.offset
         freed.destroy()

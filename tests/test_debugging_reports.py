@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from overruns import VISIBLE, Flip, intruder, pool_of
+from overruns import COHERENT, VISIBLE, Flip, intruder, pool_of
 from support import MAPPED, RANDOM, TRANSFER
 
 import vk_mem
@@ -59,7 +59,7 @@ def world(device: SimulatedDevice, debug: Debug = DETECT, **keywords: Any) -> It
         pool_of(allocator, visible(device)) as pool,
     ):
         made = World(allocator, pool)
-        with intruder(made.its[1], device) as made.flip:
+        with intruder(made.its[1], device, through=made.its[0]) as made.flip:
             yield made
         for it in made.its:
             it.destroy()
@@ -89,8 +89,11 @@ def test_the_report(device: SimulatedDevice) -> None:
         error = caught(it.allocator.check_corruption)
         lines = str(error).splitlines()
         kind = error.memory_type_index
+        # Up to the ends of what it takes up in its block.
+        flags = device.memory_properties.memory_types[kind].property_flags
+        margin = 16 if flags & COHERENT == COHERENT else device.properties.non_coherent_atom_size
         assert lines[0] == (
-            f"Buffer 'b' (256 bytes, memory type {kind}): 3 of the 16 bytes behind it were "
+            f"Buffer 'b' (256 bytes, memory type {kind}): 3 of the {margin} bytes behind it were "
             "overwritten, the first one at offset 257, 1 byte past its end, the last one 2 bytes "
             "further"
         )
@@ -106,7 +109,8 @@ def test_the_report(device: SimulatedDevice) -> None:
         it.flip(257, 3)
         it.flip(-1)
         text = str(caught(it.allocator.check_corruption))
-        assert "1 of the 16 bytes before it was overwritten, the first one 1 byte before" in text
+        overwritten = f"1 of the {margin} bytes before it was overwritten"
+        assert f"{overwritten}, the first one 1 byte before" in text
         assert "this looks like a write before its own start" in text
         it.flip(-1)
         assert error.record is not None and error.after is not None and error.before is not None
@@ -175,7 +179,7 @@ def test_errors_and_records_are_values(device: SimulatedDevice) -> None:
 def test_an_error_keeps_nothing_alive(device: SimulatedDevice) -> None:
     with world(device) as it:
         more = it.make("more")
-        with intruder(more, device) as flip:
+        with intruder(more, device, through=it.its[0]) as flip:
             flip(256)
         error = caught(more.destroy).with_traceback(None)
         assert error.allocation is more
@@ -232,7 +236,7 @@ def test_frames(device: SimulatedDevice) -> None:
 
 
 def test_calls(device: SimulatedDevice) -> None:
-    debug = Debug(detect_corruption=True, check="call", quarantine="1M")
+    debug = Debug(detect_corruption=True, check="call")
     with world(device, debug) as it:
         calls: list[Any] = [
             lambda: it.make("new"),
@@ -248,11 +252,14 @@ def test_calls(device: SimulatedDevice) -> None:
             error = caught(call)
             assert (error.offset, error.count) == (256, index + 1)
             assert len(it.allocator.leaks()) == before
-        it.its[2].destroy()
+        assert it.allocator.current_frame_index == 0
         it.flip(256, len(calls))
+    with world(device, Debug(check="call", quarantine="1M")) as it:
+        it.its[2].destroy()
         it.its[1].destroy()
         it.flip(5)
-        error = caught(it.its[0].destroy)
+        with pytest.warns(CorruptionWarning, match="was exported"):
+            error = caught(it.its[0].destroy)
         assert (error.region, error.offset, it.its[0].alive) == ("freed", 5, False)
         it.flip(5)
 
@@ -277,7 +284,7 @@ def test_retired_and_collected_resources(device: SimulatedDevice) -> None:
         error = caught(it.allocator.set_current_frame_index, 3)
         assert (error.offset, error.name) == (256, "b")
         assert "in test_retired" in (error.freed_at or "")
-        with intruder(it.its[2], device) as flip:
+        with intruder(it.its[2], device, through=it.its[0]) as flip:
             flip(-1)
         with pytest.warns(ResourceWarning):
             it.its.pop()

@@ -33,7 +33,7 @@ pub use allocator::memory_type::{
     Candidates, MemoryTypes, Preferences, names as memory_property_names,
 };
 pub use allocator::{Allocator, AllocatorOptions};
-pub use debugging::guarded::{GuardedRange, GuardedUse};
+pub use debugging::guarded::{GuardBands, GuardedRange, GuardedUse};
 pub use debugging::options::{DebugOptions, QuarantineLimit};
 pub use debugging::pattern::{Difference, Pattern};
 pub use defragmentation::{

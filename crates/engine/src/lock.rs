@@ -220,6 +220,9 @@ ranks! {
     ReplayDriver,
     /// Memory exported by simulated devices. Before the memory objects, which an import reads.
     SimulatedExports,
+    /// Ranges that the library itself writes in a simulated device's memory. Before all that a look for other writes
+    /// reads.
+    SimulatedOwnWrites,
     /// Buffers and images of a simulated device. Before the memory that they are bound to.
     SimulatedResources,
     /// The source of a simulated device's budget. Before the memory objects that are counted for it.

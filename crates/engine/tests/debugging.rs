@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use common::{GIB, KIB, MIB, World, blocks_of, buffer, flagged, mapped, one_heap};
 use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocatorOptions,
-    DebugOptions, DedicatedTarget, Describe, Description, Error, GuardedUse, PoolCreateInfo,
-    PoolId, QuarantineLimit, QuarantineOwner, Quarantined, ResourceKind, profile_info,
-    profile_names,
+    DebugOptions, DedicatedTarget, Describe, Description, Error, GuardBands, GuardedUse,
+    PoolCreateInfo, PoolId, QuarantineLimit, QuarantineOwner, Quarantined, ResourceKind,
+    profile_info, profile_names,
 };
 
 const MARGIN: u64 = 16;
@@ -233,9 +233,17 @@ fn the_memory_of_an_allocation_is_told_with_its_margins() {
                 let found = world.allocator.hold_memory_of(made.id).unwrap();
                 assert_eq!((found.id, found.memory.handle()), (made.id, made.memory));
                 assert_eq!((found.offset, found.size), (made.offset, made.size));
-                assert_eq!(found.margin, debug.margin);
-                assert_eq!(found.is_filled, is_filled && debug.margin != 0);
-                world.allocator.note_filled(made.id).unwrap();
+                let has_margins = debug.margin != 0;
+                // What the region, or the memory object, was rounded up by belongs to the margin.
+                let granule = if made.is_dedicated() { 256 } else { 16 };
+                let whole = 1000 + 2 * MARGIN;
+                let rounding = whole.next_multiple_of(granule) - whole;
+                let slack = if is_filled { 24 } else { 0 };
+                let bands = GuardBands { front: MARGIN, slack, back: MARGIN + rounding };
+                let expected = if has_margins { bands } else { GuardBands::default() };
+                assert_eq!(found.bands, expected, "{flags:?}");
+                assert_eq!(found.is_filled, is_filled && has_margins);
+                world.allocator.note_filled(made.id, 24).unwrap();
             }
             drop(world.allocator.free(made.id).unwrap());
             assert!(world.allocator.hold_memory_of(made.id).is_err());
@@ -330,7 +338,12 @@ fn ranges_name_their_allocation_and_its_neighbours() {
         let all: Vec<_> = (0..3).map(|_| make(&world, pool, 100).unwrap()).collect();
         let allocator = &world.allocator;
         assert!(allocator.guarded_ranges(!0, Some(pool), false).unwrap().is_empty());
-        all.iter().for_each(|it| allocator.note_filled(it.id).unwrap());
+        // The last byte of each is no part of its buffer.
+        all.iter().for_each(|it| allocator.note_filled(it.id, 1).unwrap());
+        let rounding = match algorithm {
+            Algorithm::Tlsf | Algorithm::Linear => 144 - 132,
+            Algorithm::Buddy => 256 - 132,
+        };
         let mut order: Vec<_> = all.iter().map(|it| (it.offset, it.id)).collect();
         order.sort_unstable_by_key(|it| it.0);
         let id = |at: usize| Some(order.get(at)?.1);
@@ -340,14 +353,15 @@ fn ranges_name_their_allocation_and_its_neighbours() {
         let mut expected = Vec::new();
         for (at, &(offset, it)) in order.iter().enumerate() {
             let neighbours = [at.checked_sub(1).and_then(id), id(at + 1)];
-            for (start, is) in
-                [(offset - MARGIN, GuardedUse::FrontMargin), (offset + 100, GuardedUse::BackMargin)]
-            {
-                expected.push((start, MARGIN, is, Some(it), neighbours));
+            let front = (offset - MARGIN, MARGIN, -MARGIN.cast_signed(), GuardedUse::FrontMargin);
+            let back = (offset + 99, 1 + MARGIN + rounding, 99, GuardedUse::BackMargin);
+            for (start, size, from_start, is) in [front, back] {
+                expected.push((start, size, from_start, is, Some(it), neighbours));
             }
         }
-        let plain =
-            |it: &vkmem_engine::GuardedRange| (it.offset, it.size, it.is, it.id, it.neighbours);
+        let plain = |it: &vkmem_engine::GuardedRange| {
+            (it.offset, it.size, it.from_start, it.is, it.id, it.neighbours)
+        };
         assert_eq!(listed[0].ranges.iter().map(plain).collect::<Vec<_>>(), expected);
         let one = allocator.guarded_ranges_of(order[1].1, true).unwrap();
         assert_eq!(one.ranges.iter().map(plain).collect::<Vec<_>>(), expected[2..4]);
@@ -356,9 +370,22 @@ fn ranges_name_their_allocation_and_its_neighbours() {
         assert!(one.ranges.iter().all(|it| it.neighbours == [None; 2] && allocator.is_guarded(it)));
         assert!(one.memory.map().is_ok(), "the test's memory is host-visible");
 
+        // What is about to be overwritten is left out, until it is noted again.
+        assert_eq!(allocator.note_unfilled(order[1].1), Some(1));
+        assert_eq!(allocator.note_unfilled(order[1].1), None);
+        assert!(one.ranges.iter().all(|it| !allocator.is_guarded(it)));
+        assert_eq!(allocator.guarded_ranges(1, None, false).unwrap()[0].ranges.len(), 4);
+        allocator.note_filled(order[1].1, 1).unwrap();
+        assert!(one.ranges.iter().all(|it| allocator.is_guarded(it)));
+        // So is what has become contents since.
+        allocator.end_slack(order[1].1);
+        assert_eq!(one.ranges.iter().filter(|it| allocator.is_guarded(it)).count(), 1);
+        let back = allocator.guarded_ranges_of(order[1].1, false).unwrap().ranges[1];
+        assert_eq!((back.from_start, back.size), (100, MARGIN + rounding));
+
         drop(allocator.free(order[1].1).unwrap());
         assert!(one.ranges.iter().all(|it| !allocator.is_guarded(it)));
-        assert_eq!(allocator.note_filled(order[1].1), Err(Error::UseAfterFree));
+        assert_eq!(allocator.note_filled(order[1].1, 0), Err(Error::UseAfterFree));
         assert!(allocator.guarded_ranges_of(order[1].1, false).is_err());
         let unused = allocator.guarded_ranges(!0, Some(pool), true).unwrap();
         let unused = unused[0].ranges.iter().filter(|it| it.is == GuardedUse::Unused);
@@ -492,7 +519,7 @@ fn memory_that_is_looked_at_is_not_freed() {
     let world = world(margins());
     for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
         let made = world.allocator.allocate(&flagged(1000, flags)).unwrap();
-        world.allocator.note_filled(made.id).unwrap();
+        world.allocator.note_filled(made.id, 0).unwrap();
         let listed = world.allocator.guarded_ranges(!0, None, false).unwrap();
         assert_eq!(listed.iter().map(|it| it.ranges.len()).sum::<usize>(), 2);
         drop(world.allocator.free(made.id).unwrap());
@@ -503,4 +530,24 @@ fn memory_that_is_looked_at_is_not_freed() {
         assert!(world.device.memory(made.memory).is_none());
     }
     world.assert_empty();
+}
+
+#[test]
+fn memory_knows_that_a_handle_of_it_was_exported() {
+    let world = world(margins());
+    for flags in [Create::empty(), Create::DEDICATED_MEMORY] {
+        let [one, other] =
+            [100, 200].map(|size| world.allocator.allocate(&flagged(size, flags)).unwrap());
+        let is_exported =
+            |it: AllocationId| world.allocator.hold_memory_of(it).unwrap().memory.is_exported();
+        assert!(!is_exported(one.id));
+        world.allocator.note_exported(one.id).unwrap();
+        assert!(is_exported(one.id));
+        // The handle is one of all that lies in the memory object.
+        assert_eq!(is_exported(other.id), one.memory == other.memory);
+        for it in [one, other] {
+            drop(world.allocator.free(it.id).unwrap());
+            assert_eq!(world.allocator.note_exported(it.id), Err(Error::UseAfterFree));
+        }
+    }
 }

@@ -37,7 +37,13 @@ struct Freed {
     frame: u64,
 }
 
-type Ranges = BTreeMap<(u64, u64), (u64, GuardedUse, AllocationId)>;
+/// By memory object and the offset where the range meets what is between the margins, or begins.
+type Ranges = BTreeMap<(u64, u64, bool), (GuardedUse, AllocationId)>;
+
+/// Returns the last bytes of an allocation that are said to be no part of its buffer.
+fn slack_of(it: &Allocation) -> u64 {
+    (it.id.key.index() as u64 % 7).min(it.size)
+}
 
 struct Model {
     world: World,
@@ -63,7 +69,7 @@ impl Model {
                 Some(QuarantineLimit::Frames(2)),
             ]),
             min_granularity: random.one_in(4).then_some(4 * KIB),
-            always_dedicated: false,
+            ..DebugOptions::default()
         };
         let options = AllocatorOptions { debug, ..common::blocks_of(128 * KIB) };
         let world = World::with(profile_info(profile).unwrap(), &options);
@@ -117,7 +123,7 @@ impl Model {
         let is_exact = allocation.is_dedicated() && request.requirements.requires_dedicated;
         let is_filled = !random.one_in(4);
         if is_filled {
-            self.world.allocator.note_filled(allocation.id).unwrap();
+            self.world.allocator.note_filled(allocation.id, slack_of(&allocation)).unwrap();
         }
         let can_be_lost = request.create_info.flags.contains(Create::CAN_BECOME_LOST);
         let evictable =
@@ -184,12 +190,10 @@ impl Model {
     }
 
     fn margins(&self, ranges: &mut Ranges, it: &Allocation) {
-        let margin = self.debug.margin;
-        for (offset, is) in [
-            (it.offset - margin, GuardedUse::FrontMargin),
-            (it.offset + it.size, GuardedUse::BackMargin),
-        ] {
-            ranges.insert((it.memory.0, offset), (margin, is, it.id));
+        let end = it.offset + it.size - slack_of(it);
+        for (at, is) in [(it.offset, GuardedUse::FrontMargin), (end, GuardedUse::BackMargin)] {
+            let is_front = is == GuardedUse::FrontMargin;
+            ranges.insert((it.memory.0, at, is_front), (is, it.id));
         }
     }
 
@@ -200,8 +204,13 @@ impl Model {
         let mut expected = Ranges::new();
         let mut taken: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
         let margin = |is_guarded: bool| if is_guarded { self.debug.margin } else { 0 };
+        // What nobody may write, and what somebody may, is all there once.
+        let mut parts: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
         for Live { allocation: it, is_guarded, is_filled, .. } in &self.live {
             assert_eq!(allocator.info(it.id), Ok(*it));
+            let slack = if *is_guarded && *is_filled { slack_of(it) } else { 0 };
+            let contents = (it.offset, it.offset + it.size - slack);
+            parts.entry(it.memory.0).or_default().push(contents);
             if *is_guarded && *is_filled {
                 self.margins(&mut expected, it);
             }
@@ -213,8 +222,8 @@ impl Model {
             if *is_guarded && *is_filled {
                 self.margins(&mut expected, it);
             }
-            let value = (it.size, GuardedUse::Quarantined, it.id);
-            expected.insert((it.memory.0, it.offset), value);
+            let value = (GuardedUse::Quarantined, it.id);
+            expected.insert((it.memory.0, it.offset, false), value);
             let margin = margin(*is_guarded);
             let range = (it.offset - margin, it.offset + it.size + margin);
             taken.entry(it.memory.0).or_default().push(range);
@@ -229,12 +238,21 @@ impl Model {
         for memory in allocator.guarded_ranges(!0, None, false).unwrap() {
             assert!(memory.ranges.windows(2).all(|two| two[0].offset < two[1].offset));
             for it in &memory.ranges {
-                let value = (it.size, it.is, it.id.unwrap());
-                assert!(found.insert((memory.memory.handle().0, it.offset), value).is_none());
+                let (is_front, end) = (it.is == GuardedUse::FrontMargin, it.offset + it.size);
+                let at = if is_front { end } else { it.offset };
+                let key = (memory.memory.handle().0, at, is_front);
+                assert!(found.insert(key, (it.is, it.id.unwrap())).is_none());
                 assert!(allocator.is_guarded(it));
+                let is_margin = it.is != GuardedUse::Quarantined;
+                assert!(!is_margin || it.size >= self.debug.margin);
+                parts.entry(key.0).or_default().push((it.offset, end));
             }
         }
         assert_eq!(found, expected);
+        for parts in parts.values_mut() {
+            parts.sort_unstable();
+            assert!(parts.windows(2).all(|two| two[0].1 <= two[1].0), "{parts:?}");
+        }
         self.check_statistics();
         for &id in self.stale.iter().rev().take(3) {
             assert_eq!(allocator.info(id), Err(Error::UseAfterFree));

@@ -265,9 +265,9 @@ fn a_quarantine_without_host_memory_holds_nothing_back() {
         world.allocator.validate().unwrap();
         let made = world.allocator.allocate(&flagged(100, flags)).unwrap();
         if !made.is_dedicated() {
-            let marked = limited(0, || world.allocator.note_filled(made.id));
+            let marked = limited(0, || world.allocator.note_filled(made.id, 0));
             assert_eq!(marked, Err(Error::NoHostMemory("a margin")));
-            world.allocator.note_filled(made.id).unwrap();
+            world.allocator.note_filled(made.id, 0).unwrap();
         }
         let listed = limited(0, || world.allocator.guarded_ranges(!0, None, false).map(drop));
         assert!(matches!(listed, Err(Error::NoHostMemory(_))));

@@ -105,7 +105,7 @@ records! {
         export_handle_types, frames_in_use, debug,
     } with Self::default();
     EmptyBlockRetention { count, bytes, share };
-    DebugOptions { margin, quarantine, min_granularity, always_dedicated };
+    DebugOptions { margin, quarantine, min_granularity, always_dedicated, reaches_contents };
     AllocatorOptions {
         preferred_block_size, preferred_small_heap_block_size, heap_size_limits,
         empty_block_retention, exceed_allocation_count, prefetch, frames_in_use, debug,

@@ -18,7 +18,7 @@ pub use allocator::request::image_kind;
 pub use allocator::sharing::read_allocation_chain;
 pub use debugging::MemoryDebugger;
 pub use debugging::finding::{Checked, Finding, FreedContents, Unchecked};
-pub use debugging::parts::{Divided, Part, PartRange};
+pub use debugging::parts::{Divided, Part, PartOrder, PartRange};
 pub use debugging::target::{FillTarget, ImageContents, LeftOut, LeftOutPart};
 pub use debugging::unfinished::{CheckStopped, UnfinishedCheck};
 pub use device::callbacks::AllocationCallbacks;

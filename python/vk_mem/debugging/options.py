@@ -61,12 +61,11 @@ class Debug:
     set, which is NaN in each floating-point format) or a byte from 0 to 255. None leaves it."""
     fill_on_free: Contents | int | None = None
     """What freed memory is filled with, likewise; "pattern" is bytes 0xEF, as VMA does. In
-    quarantine None means "pattern"."""
+    quarantine None means "pattern". Left out where a handle of the memory was exported."""
     margin: int = 0
     """Bytes before and behind each allocation that nobody may write: a multiple of 4, at most 16
-    MiB; in a `VirtualBlock` units. Where alignment leaves more room before it, that is no part of
-    the margin. Aliases have none of their own: they lie
-    between those of the allocation whose memory they use."""
+    MiB; in a `VirtualBlock` units. More where an alignment leaves room. Aliases have none of their
+    own: they lie between those of the allocation whose memory they use."""
     detect_corruption: bool = False
     """Whether margins are written and checked. Without a margin it is 16 bytes."""
     quarantine: int | str | None = None

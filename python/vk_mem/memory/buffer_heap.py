@@ -11,6 +11,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -130,7 +131,7 @@ class BufferHeap(NoCopies):
         self._empties: dict[int, _Block] = {}
         # Buffers that are to be destroyed, which happens without the lock.
         self._doomed: list[_Block] = []
-        self._abandoned: list[tuple[int, _Place, _Views]] = []
+        self._abandoned: deque[tuple[int, _Place, _Views]] = deque()
         # Slices with a view: the view pins the buffer until it is released.
         self._mapped: weakref.WeakSet[BufferSlice] = weakref.WeakSet()
         self._closed = False
@@ -440,14 +441,18 @@ class BufferHeap(NoCopies):
                 block = self._blocks.get(it.block)
                 if block is not None:
                     self._abandoned.append((now, _Place(block, it), ()))
-            waiting, self._abandoned = self._abandoned, []
-            for frame, place, views in waiting:
+            # One by one, as an interrupt may end this anywhere: what waits stays, with the views
+            # that keep it, and a range that was taken out and not freed is found among the dropped
+            # ones.
+            for _ in range(len(self._abandoned)):
+                frame, place, views = self._abandoned[0]
                 # A 32-bit frame index may have wrapped around.
                 age = now - frame if now >= frame else (now - frame) % (1 << 32)
                 if age > in_flight and not any(map(_is_open, views)):
                     due.append(place)
+                    self._abandoned.popleft()
                 else:
-                    self._abandoned.append((frame, place, views))
+                    self._abandoned.rotate(-1)
             if self._quarantine is not None:
                 leaving = self._quarantine.take(now)
         for place in due:

@@ -33,6 +33,8 @@ impl Allocator {
         let place = self.pools.with_pool(base.id.pool_key(), |pool| pool.place(base.id));
         let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
+        let end = base.offset + request.local_offset + request.requirements.size;
+        self.pools.with_pool(base.id.pool_key(), |pool| pool.end_slack_before(base.id, end));
         Ok(Allocation {
             offset: base.offset + request.local_offset,
             size: request.requirements.size,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Allocator;
-use crate::debugging::guarded::{GuardedRange, GuardedUse};
+use crate::debugging::guarded::GuardedRange;
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolId, PoolKey};
 use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
@@ -53,15 +53,43 @@ impl Allocator {
         custom.iter().filter_map(|&id| self.pools.get(id).ok()).for_each(|pool| run(&pool));
     }
 
-    /// Notes that the margins of an allocation hold the [`Pattern`](crate::Pattern), which the owner has written:
-    /// from now on they are listed. After a move the destination is another allocation.
+    /// Notes that the margins of an allocation hold the [`Pattern`](crate::Pattern), which the owner has written, also
+    /// in the last `slack` bytes of its memory: from now on they are listed. After a move the destination is another
+    /// allocation.
     ///
     /// # Errors
     /// [`Error::UseAfterFree`] if the id is stale; [`Error::NoHostMemory`].
-    pub fn note_filled(&self, id: AllocationId) -> Result<(), Error> {
+    pub fn note_filled(&self, id: AllocationId, slack: u64) -> Result<(), Error> {
         self.pools
-            .with_pool(id.pool_key(), |pool| pool.note_filled(id))
+            .with_pool(id.pool_key(), |pool| pool.note_filled(id, slack))
             .unwrap_or(Err(Error::UseAfterFree))
+    }
+
+    /// Notes that the margins of an allocation are about to be overwritten by who may do that: a slide, or a resource
+    /// that uses all of its memory. From now on they are not listed. Returns the slack that they had, `None` if they
+    /// were not listed.
+    pub fn note_unfilled(&self, id: AllocationId) -> Option<u64> {
+        self.pools.with_pool(id.pool_key(), |pool| pool.note_unfilled(id))
+    }
+
+    /// Notes that the host may use all memory of an allocation from now on, not only the buffer in it: the margin
+    /// behind it begins at the end of the memory.
+    pub fn end_slack(&self, id: AllocationId) {
+        self.pools.with_pool(id.pool_key(), |pool| pool.end_slack_before(id, u64::MAX));
+    }
+
+    /// Notes that a handle of the memory object of an allocation was exported: others may use all of it from now on,
+    /// also what is freed.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if the id is stale.
+    pub fn note_exported(&self, id: AllocationId) -> Result<(), Error> {
+        let noted = self.pools.with_pool(id.pool_key(), |pool| {
+            let (_, memory, _, _) = pool.update_tag(id, |_| ())?;
+            memory.note_exported();
+            Some(())
+        });
+        noted.ok_or(Error::UseAfterFree)
     }
 
     /// Returns the ranges that nobody may write, by memory object, in one pool or in the default and custom pools of
@@ -129,13 +157,7 @@ impl Allocator {
     /// Returns whether a range of a margin or of the quarantine is still what it was when it was listed.
     pub fn is_guarded(&self, range: &GuardedRange) -> bool {
         let Some(id) = range.id else { return false };
-        let is_quarantined = range.is == GuardedUse::Quarantined;
-        let guarded = self.pools.with_pool(id.pool_key(), |pool| {
-            Some(
-                pool.is_quarantined(id)
-                    || (!is_quarantined && pool.update_tag(id, |_| ()).is_some()),
-            )
-        });
+        let guarded = self.pools.with_pool(id.pool_key(), |pool| Some(pool.is_guarded(id, range)));
         guarded.unwrap_or(false)
     }
 }

@@ -29,6 +29,10 @@ pub struct DebugOptions {
     /// How long freed memory of each pool is not given out again; `None`: not at all. A request that finds no room
     /// ends that sooner.
     pub quarantine: Option<QuarantineLimit>,
+    /// Whether the contents of all memory are to be written through buffers that lie over it: memory of its own is not
+    /// dedicated to a resource that only prefers that (`VkMemoryDedicatedAllocateInfo`), as nothing else could be bound
+    /// to it then. A quarantine does that, too.
+    pub reaches_contents: bool,
     /// The least `bufferImageGranularity` in bytes, a power of two. Pools that ignore the granularity ignore this.
     pub min_granularity: Option<u64>,
     /// Whether each allocation gets a memory object of its own, unless it is `NEVER_ALLOCATE`. Pools with a block

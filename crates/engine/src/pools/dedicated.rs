@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::debugging::guarded::{GuardedRange, GuardedUse};
+use crate::debugging::guarded::{GuardBands, GuardedRange};
 use crate::debugging::options::DebugOptions;
 use crate::device::DedicatedTarget;
 use crate::error::Error;
@@ -30,8 +30,8 @@ struct Slot {
     size: u64,
     /// Bytes of the margins before and behind it.
     margins: [u64; 2],
-    /// Whether its margins hold the pattern.
-    is_filled: bool,
+    /// The bytes at its end that are part of its margin, if its margins hold the pattern.
+    filled: Option<u64>,
 }
 
 /// What keeps the memory of a freed allocation in quarantine.
@@ -42,14 +42,19 @@ pub(crate) struct HeldObject {
     /// Offset of the allocation in bytes.
     pub offset: u64,
     margins: [u64; 2],
-    is_filled: bool,
+    filled: Option<u64>,
 }
 
 impl HeldObject {
-    /// Returns the bytes on either side of the allocation that hold the pattern, if its margins are so large.
-    pub fn margin(&self, bytes: u64) -> u64 {
-        if self.is_filled && self.margins != [0, 0] { bytes } else { 0 }
+    /// Returns the margins that hold the pattern.
+    pub fn bands(&self) -> GuardBands {
+        if self.filled.is_some() { bands(self.margins, self.filled) } else { GuardBands::default() }
     }
+}
+
+/// Returns margins with the slack that they have while they hold the pattern.
+fn bands([front, back]: [u64; 2], filled: Option<u64>) -> GuardBands {
+    GuardBands { front, slack: filled.unwrap_or(0), back }
 }
 
 /// The dedicated allocations of one pool.
@@ -57,8 +62,6 @@ pub struct Dedicated {
     inside: Mutex<Inside, rank::Dedicated>,
     quarantines: Arc<Quarantines>,
     pool_key: PoolKey,
-    /// The bytes on either side that are checked.
-    margin: u64,
 }
 
 struct Inside {
@@ -95,7 +98,7 @@ impl Dedicated {
     pub fn new(debug: &DebugOptions, quarantines: &Arc<Quarantines>, pool_key: PoolKey) -> Self {
         let quarantine = debug.quarantine.map(Quarantine::new);
         let inside = Mutex::new(Inside { slots: SlotMap::default(), bytes: 0, quarantine });
-        Self { inside, quarantines: quarantines.clone(), pool_key, margin: debug.margin }
+        Self { inside, quarantines: quarantines.clone(), pool_key }
     }
 
     /// Reserves host memory for one more allocation, so that a later failure does not have to undo a
@@ -118,8 +121,8 @@ impl Dedicated {
         let mut inside = self.inside.lock();
         inside.bytes += size;
         let tag = RegionTag::default();
-        let (lease, is_filled) = (Lease::new(memory.clone()), false);
-        let slot = Slot { memory, lease, kind, target, tag, offset, size, margins, is_filled };
+        let (lease, filled) = (Lease::new(memory.clone()), None);
+        let slot = Slot { memory, lease, kind, target, tag, offset, size, margins, filled };
         inside.slots.insert(slot)
     }
 
@@ -128,7 +131,7 @@ impl Dedicated {
     pub fn free(&self, key: SlotKey, release: &mut Release) -> Option<RegionTag> {
         let mut inside = self.inside.lock();
         let inside = &mut *inside;
-        let Slot { memory, lease, tag, size, offset, margins, is_filled, .. } =
+        let Slot { memory, lease, tag, size, offset, margins, filled, .. } =
             inside.slots.remove(key)?;
         inside.bytes -= size;
         let mut quarantine = inside.quarantine.as_mut();
@@ -142,7 +145,7 @@ impl Dedicated {
                 let frame = self.quarantines.frame();
                 let maps = u64::from(tag.map_count) + u64::from(tag.persistently_mapped);
                 release.unmap(memory.clone(), maps);
-                let memory = HeldObject { memory, lease, offset, margins, is_filled };
+                let memory = HeldObject { memory, lease, offset, margins, filled };
                 quarantine.push(key, Entry { former: key, size, frame, memory });
                 if quarantine.is_overdue(frame) {
                     release.end_overdue(self.quarantines.clone(), self.pool_key);
@@ -175,10 +178,21 @@ impl Dedicated {
         }
     }
 
-    /// Notes that the margins of an allocation hold the pattern; returns false if the key is stale.
-    pub(crate) fn note_filled(&self, key: SlotKey) -> bool {
+    /// Notes that the margins of an allocation, if it has any, hold the pattern, also in its last `slack` bytes;
+    /// returns false if the key is stale.
+    pub(crate) fn note_filled(&self, key: SlotKey, slack: u64) -> bool {
         let mut inside = self.inside.lock();
-        inside.slots.get_mut(key).map(|slot| slot.is_filled = true).is_some()
+        let Some(slot) = inside.slots.get_mut(key) else { return false };
+        if slot.margins != [0, 0] {
+            slot.filled = Some(slack.min(slot.size));
+        }
+        true
+    }
+
+    /// Notes that the margins of an allocation need not hold the pattern any more; returns the slack that they had,
+    /// `None` if they did not hold it.
+    pub(crate) fn note_unfilled(&self, key: SlotKey) -> Option<u64> {
+        self.inside.lock().slots.get_mut(key)?.filled.take()
     }
 
     /// Adds the margins of all allocations, and what is in quarantine, to `found`; `false` without host memory.
@@ -194,20 +208,17 @@ impl Dedicated {
             found.extend(self.guards(key, slot));
         }
         for (key, entry) in quarantined {
-            let HeldObject { memory, lease, offset, margins, is_filled } = &entry.memory;
+            let HeldObject { memory, lease, offset, .. } = &entry.memory;
             let id = AllocationId::new(self.pool_key, true, key);
-            let whole = (*offset, entry.size);
-            let margins = if *is_filled { *margins } else { [0; 2] };
-            let mut ranges = self.ranges(id, whole, margins);
-            let quarantined = GuardedRange {
-                offset: *offset,
-                size: entry.size,
-                is: GuardedUse::Quarantined,
-                id: Some(id),
-                neighbours: [None; 2],
+            let (place, bands) = ((*offset, entry.size), entry.memory.bands());
+            let contents = GuardedRange::quarantined(id, place, bands);
+            let ranges = match bands.is_empty() {
+                true => vec![contents],
+                false => {
+                    let [front, back] = GuardedRange::margins_of(id, place, bands);
+                    vec![front, contents, back]
+                }
             };
-            // Between its margins.
-            ranges.insert(ranges.len().min(1), quarantined);
             found.push(GuardedMemory::new(self.pool_key, memory.clone(), lease.clone(), ranges));
         }
         true
@@ -227,11 +238,10 @@ impl Dedicated {
         let inside = self.inside.lock();
         let slot = inside.slots.get(key)?;
         let memory = (slot.memory.clone(), slot.lease.clone());
-        let margin = if slot.margins == [0, 0] { 0 } else { self.margin };
         let id = AllocationId::new(self.pool_key, true, key);
-        let margin = (margin, slot.is_filled && margin != 0);
+        let bands = (bands(slot.margins, slot.filled), slot.filled.is_some());
         let place = (slot.offset, slot.size);
-        Some(AllocationMemory::new(id, memory, place, margin))
+        Some(AllocationMemory::new(id, memory, place, bands))
     }
 
     /// Returns whether a freed allocation is in quarantine.
@@ -240,19 +250,11 @@ impl Dedicated {
     }
 
     fn guards(&self, key: SlotKey, slot: &Slot) -> Option<GuardedMemory> {
-        if !slot.is_filled || slot.margins == [0, 0] {
-            return None;
-        }
+        slot.filled?;
         let id = AllocationId::new(self.pool_key, true, key);
-        let ranges = self.ranges(id, (slot.offset, slot.size), slot.margins);
+        let (place, bands) = ((slot.offset, slot.size), bands(slot.margins, slot.filled));
+        let ranges = GuardedRange::margins_of(id, place, bands).into();
         Some(GuardedMemory::new(self.pool_key, slot.memory.clone(), slot.lease.clone(), ranges))
-    }
-
-    fn ranges(&self, id: AllocationId, place: (u64, u64), margins: [u64; 2]) -> Vec<GuardedRange> {
-        match margins {
-            [0, 0] => Vec::new(),
-            _ => GuardedRange::margins_of(id, place, self.margin).into(),
-        }
     }
 
     /// Returns whether an allocation is live and not mapped.
@@ -300,8 +302,7 @@ impl Dedicated {
         let size = memory.size - offset - back;
         inside.bytes = inside.bytes + size - gone.size;
         let tag = RegionTag::default();
-        let slot =
-            Slot { kind, target: None, tag, offset, size, margins, is_filled: false, ..gone };
+        let slot = Slot { kind, target: None, tag, offset, size, margins, filled: None, ..gone };
         Some((inside.slots.insert(slot), memory))
     }
 

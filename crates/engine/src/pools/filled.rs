@@ -5,32 +5,52 @@ use crate::handle::SlotKey;
 /// Slots whose marks are stored together.
 const PAGE: usize = 4096;
 
-/// Marks of regions, by slot; a mark is the generation of its region, so it ends with the region.
+/// The mark of a slot: the generation of its region, so it ends with the region.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// 0: there is none.
+    generation: u32,
+    /// Bytes at the end of the allocation that are part of its margin.
+    slack: u32,
+}
+
+/// Marks of regions, by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Filled {
-    pages: Vec<Box<[u32]>>,
+    pages: Vec<Box<[Mark]>>,
 }
 
 impl Filled {
-    /// Marks a region; returns false if there is no host memory for that.
+    /// Marks a region whose allocation ends with `slack` bytes that belong to its margin; returns false if there is no
+    /// host memory for that.
     #[must_use]
-    pub fn mark(&mut self, key: SlotKey) -> bool {
+    pub fn mark(&mut self, key: SlotKey, slack: u64) -> bool {
         let (page, at) = (key.index() as usize / PAGE, key.index() as usize % PAGE);
         while page >= self.pages.len() {
             let mut marks = Vec::new();
             if self.pages.try_reserve(1).is_err() || marks.try_reserve_exact(PAGE).is_err() {
                 return false;
             }
-            marks.resize(PAGE, 0);
+            marks.resize(PAGE, Mark::default());
             self.pages.push(marks.into_boxed_slice());
         }
-        self.pages[page][at] = key.generation();
+        // Of more than that the last part is looked at.
+        let slack = u32::try_from(slack).unwrap_or(u32::MAX);
+        self.pages[page][at] = Mark { generation: key.generation(), slack };
         true
     }
 
-    /// Returns whether a region is marked.
-    pub fn contains(&self, key: SlotKey) -> bool {
-        let page = self.pages.get(key.index() as usize / PAGE);
-        page.is_some_and(|marks| marks[key.index() as usize % PAGE] == key.generation())
+    /// Removes the mark of a region; returns the slack that it had, `None` if it was not marked.
+    pub fn remove(&mut self, key: SlotKey) -> Option<u64> {
+        let slack = self.slack(key)?;
+        self.pages[key.index() as usize / PAGE][key.index() as usize % PAGE] = Mark::default();
+        Some(slack)
+    }
+
+    /// Returns the slack of a marked region; `None` if it is not marked.
+    pub fn slack(&self, key: SlotKey) -> Option<u64> {
+        let page = self.pages.get(key.index() as usize / PAGE)?;
+        let mark = page[key.index() as usize % PAGE];
+        (mark.generation == key.generation()).then_some(u64::from(mark.slack))
     }
 }

@@ -1,5 +1,6 @@
 //! Blocks whose regions have margins.
 
+use crate::debugging::guarded::GuardBands;
 use crate::handle::SlotKey;
 use crate::pools::blocks::Blocks;
 use crate::pools::margin::{Extent, LEAST_ALIGNMENT, Margins};
@@ -8,6 +9,10 @@ use crate::pools::quarantine::Entry;
 use crate::pools::snapshot::{RangeUse, RangeView};
 use crate::statistics::Statistics;
 use crate::suballocator::{AnySuballocator, BlockIndex, RegionTag, Suballocator};
+
+/// The bytes behind a region that its block has rounded it up by are part of its margin up to this many: buddy rounds
+/// up to twice the size.
+const MOST_PADDING: u64 = 64 << 10;
 
 impl Blocks {
     /// Returns the margins of the regions.
@@ -31,17 +36,18 @@ impl Blocks {
         self.margins().sum(alignment)
     }
 
-    /// Returns the bytes on either side of the payload of a live region that are its margins.
-    pub fn margin_of(&self, key: SlotKey) -> u64 {
-        match self.margins_of(key) {
-            0 => 0,
-            _ => self.margins().bytes(),
+    /// Returns the margins of a live region, which reach to the ends of what it takes up, and whether they hold the
+    /// pattern.
+    pub fn bands_of(&self, key: SlotKey) -> (GuardBands, bool) {
+        let regions = self.suballocator.regions();
+        let [front, back] = self.margins().around(regions.alignment(key));
+        if [front, back] == [0, 0] {
+            return (GuardBands::default(), false);
         }
-    }
-
-    /// Returns whether the margins of a live region hold the pattern.
-    pub fn is_filled(&self, key: SlotKey) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.filled.contains(key))
+        let slack = self.guard.as_ref().and_then(|guard| guard.filled.slack(key));
+        let rest = regions.padding(key).min(MOST_PADDING);
+        let bands = GuardBands { front, slack: slack.unwrap_or(0), back: back + rest };
+        (bands, slack.is_some())
     }
 
     /// Counts the margins of a new region, which was asked for with an alignment.
@@ -105,9 +111,9 @@ impl Blocks {
             return None;
         }
         let kept = regions.renew(key)?;
-        if guard.filled.contains(key) {
+        if let Some(slack) = guard.filled.slack(key) {
             // The slot has a mark already.
-            let _ = guard.filled.mark(kept);
+            let _ = guard.filled.mark(kept, slack);
         }
         let frame = guard.shared.frame();
         quarantine.push(kept, Entry { former: key, size, frame, memory: () });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::debugging::guarded::GuardedRange;
+use crate::debugging::guarded::{GuardBands, GuardedRange};
 use crate::device::{HostAddress, MemoryHandle};
 use crate::error::Error;
 use crate::handle::{AllocationId, PoolKey};
@@ -42,6 +42,11 @@ impl MemoryAccess {
     /// bound to it, or may be so by a `pNext` chain of the caller's: blocks, which are for many, are not.
     pub fn names_resource(&self) -> bool {
         self.0.names_resource || (self.0.info.next != 0 && !self.0.is_block())
+    }
+
+    /// Returns whether a handle of it was [exported](crate::Allocator::note_exported): others may use any of it.
+    pub fn is_exported(&self) -> bool {
+        self.0.is_exported()
     }
 
     /// Returns the `VkExternalMemoryHandleTypeFlags` that it was allocated for.
@@ -105,8 +110,8 @@ pub struct AllocationMemory {
     pub offset: u64,
     /// Size of the allocation in bytes.
     pub size: u64,
-    /// Bytes right before and right behind the allocation that are its margins; 0 if it has none.
-    pub margin: u64,
+    /// Its margins. They have a slack only while they hold the pattern.
+    pub bands: GuardBands,
     /// Whether the margins [hold the pattern](crate::Allocator::note_filled).
     pub is_filled: bool,
     _lease: Arc<Lease>,
@@ -117,10 +122,15 @@ impl AllocationMemory {
         id: AllocationId,
         (memory, lease): (Arc<MemoryObject>, Arc<Lease>),
         (offset, size): (u64, u64),
-        (margin, is_filled): (u64, bool),
+        (bands, is_filled): (GuardBands, bool),
     ) -> Self {
         let memory = MemoryAccess(memory);
-        Self { id, memory, offset, size, margin, is_filled, _lease: lease }
+        Self { id, memory, offset, size, bands, is_filled, _lease: lease }
+    }
+
+    /// Returns offset and size of the allocation in bytes.
+    pub fn place(&self) -> (u64, u64) {
+        (self.offset, self.size)
     }
 
     /// Returns the place of a part of the allocation that has margins of its own, which lie in the allocation as well;
@@ -132,7 +142,7 @@ impl AllocationMemory {
         is_inside.then(|| Self {
             offset: self.offset + offset,
             size,
-            margin,
+            bands: GuardBands { front: margin, slack: 0, back: margin },
             is_filled: false,
             ..self
         })

@@ -1,5 +1,6 @@
 //! Freed allocations whose quarantine is over, and who looks at them once more.
 
+use crate::debugging::guarded::GuardBands;
 use crate::handle::AllocationId;
 use crate::pools::guarded_memory::MemoryAccess;
 
@@ -14,8 +15,8 @@ pub struct Quarantined {
     pub offset: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Bytes right before and right behind it that hold the pattern; 0 if none do.
-    pub margin: u64,
+    /// Its margins, if they hold the pattern; else none.
+    pub bands: GuardBands,
 }
 
 /// The owner of the allocations in quarantine, who looks at them once more before their memory is given out again.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   region   [ front: margin rounded up to the alignment ][ payload: what was asked for ][ back: margin ]
-//!                                     checked: | margin  |                              | margin       |
+//!   checked: [ all of it                              ]                                 [ margin ][ rounding ]
 //! ```
 //!
 //! The suballocator knows whole regions only. The front part is a multiple of the region's alignment, which is
@@ -31,11 +31,6 @@ impl Margins {
     /// Creates margins of a number of bytes, a multiple of 4.
     pub fn new(bytes: u64) -> Self {
         Self { bytes }
-    }
-
-    /// Returns the bytes that are checked on either side.
-    pub fn bytes(self) -> u64 {
-        self.bytes
     }
 
     /// Returns whether there are any.

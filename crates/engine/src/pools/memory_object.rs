@@ -1,7 +1,7 @@
 //! [`MemoryObject`]: one `VkDeviceMemory`, its mapping and its release.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::device::{
     DeviceError, DeviceMemory, HostAddress, MemoryAllocateInfo, MemoryHandle, MemoryPropertyFlags,
@@ -50,6 +50,8 @@ pub struct MemoryObject {
     /// Whether it is dedicated to one resource (`VkMemoryDedicatedAllocateInfo`).
     pub names_resource: bool,
     shared: bool,
+    /// Whether a handle of it was exported.
+    exported: AtomicBool,
     /// Bytes of a debt of its heap that end when it is freed.
     owed: AtomicU64,
     mapping: Mutex<Mapping, rank::Mapping>,
@@ -78,6 +80,7 @@ impl MemoryObject {
             is_imported,
             names_resource,
             shared,
+            exported: AtomicBool::new(false),
             owed: AtomicU64::new(0),
             mapping,
         }
@@ -86,6 +89,16 @@ impl MemoryObject {
     /// Returns whether it is a block, which many allocations may share.
     pub(crate) fn is_block(&self) -> bool {
         self.shared
+    }
+
+    /// Notes that a handle of it was exported.
+    pub(crate) fn note_exported(&self) {
+        self.exported.store(true, Relaxed);
+    }
+
+    /// Returns whether a handle of it was exported.
+    pub(crate) fn is_exported(&self) -> bool {
+        self.exported.load(Relaxed)
     }
 
     /// Returns the number of maps that were not undone. Waits for a thread that is mapping or unmapping

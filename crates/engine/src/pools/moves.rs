@@ -79,6 +79,11 @@ impl MovingRegions {
         self.role(key).is_some_and(|role| role.is_source)
     }
 
+    /// Returns whether the region is a place that something moves to.
+    pub fn is_place(&self, key: SlotKey) -> bool {
+        self.role(key).is_some_and(|role| !role.is_source)
+    }
+
     /// Notes that a region takes part in a move; returns false if there is no host memory for that.
     #[must_use]
     pub fn add(&mut self, key: SlotKey, is_source: bool) -> bool {

@@ -53,13 +53,16 @@ enum Bytes {
 struct Contents {
     /// What is seen through the address. Never grows, so its address does not change.
     seen: Vec<u8>,
-    /// The bytes, while a pattern is seen in their place.
-    aside: Option<Vec<u8>>,
+    /// The bytes, while a pattern is seen in their place. Kept for the next time: the system takes longer to hand out
+    /// pages than it takes to copy them.
+    aside: Vec<u8>,
+    /// Whether a pattern is seen.
+    is_aside: bool,
 }
 
 impl Contents {
     fn bytes(&mut self) -> &mut [u8] {
-        self.aside.as_mut().unwrap_or(&mut self.seen)
+        if self.is_aside { &mut self.aside } else { &mut self.seen }
     }
 }
 
@@ -79,7 +82,7 @@ impl Store {
         let start = bytes.as_mut_ptr().expose_provenance();
         let padding = start.next_multiple_of(alignment) - start;
         let address = NonZeroUsize::new(start + padding).map(HostAddress)?;
-        let bytes = Mutex::new(Contents { seen: bytes, aside: None });
+        let bytes = Mutex::new(Contents { seen: bytes, aside: Vec::new(), is_aside: false });
         let bytes = Bytes::Own { bytes, padding };
         Some(Self { bytes, size, address })
     }
@@ -166,13 +169,17 @@ impl Store {
     pub(super) fn poison(&self) {
         let Bytes::Own { bytes, .. } = &self.bytes else { return };
         let mut contents = bytes.lock();
-        let mut aside = Vec::new();
-        if contents.aside.is_some() || aside.try_reserve_exact(contents.seen.len()).is_err() {
+        let Contents { seen, aside, is_aside } = &mut *contents;
+        if *is_aside {
             return;
         }
-        aside.extend_from_slice(&contents.seen);
-        contents.seen.fill(POISON);
-        contents.aside = Some(aside);
+        aside.clear();
+        if aside.try_reserve_exact(seen.len()).is_err() {
+            return;
+        }
+        aside.extend_from_slice(seen);
+        seen.fill(POISON);
+        *is_aside = true;
     }
 
     /// Replaces the bytes by the pattern.
@@ -180,13 +187,13 @@ impl Store {
         let Bytes::Own { bytes, .. } = &self.bytes else { return };
         let mut contents = bytes.lock();
         contents.seen.fill(POISON);
-        contents.aside = None;
+        (contents.aside, contents.is_aside) = (Vec::new(), false);
     }
 
     /// Returns whether a pattern is seen in place of the bytes.
     pub(super) fn is_poisoned(&self) -> bool {
         match &self.bytes {
-            Bytes::Own { bytes, .. } => bytes.lock().aside.is_some(),
+            Bytes::Own { bytes, .. } => bytes.lock().is_aside,
             Bytes::Foreign(_) => false,
         }
     }
@@ -195,8 +202,9 @@ impl Store {
     pub(super) fn restore(&self) {
         let Bytes::Own { bytes, .. } = &self.bytes else { return };
         let mut contents = bytes.lock();
-        if let Some(aside) = contents.aside.take() {
-            contents.seen.copy_from_slice(&aside);
+        let Contents { seen, aside, is_aside } = &mut *contents;
+        if std::mem::take(is_aside) {
+            seen.copy_from_slice(aside);
         }
     }
 

@@ -430,6 +430,11 @@ impl RegionTable {
         self.live(key).map_or(1, |node| self.alignment_of(key.index(), node))
     }
 
+    /// Returns the bytes that a live region takes up behind its size; 0 if the key is stale.
+    pub(crate) fn padding(&self, key: SlotKey) -> u64 {
+        self.live(key).map_or(0, |node| node.footprint() - node.size())
+    }
+
     /// Gives a live region a new key and no tag; `None` if the key is stale.
     pub(crate) fn renew(&mut self, key: SlotKey) -> Option<SlotKey> {
         self.live(key)?;

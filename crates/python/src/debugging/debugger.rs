@@ -88,7 +88,7 @@ impl AllocatorDebugger {
             // SAFETY: margins alone are written, which nobody uses; the resources are closed for the move.
             let done = unsafe { debugger.prepare(&allocator.device_allocator, &targets, None) };
             match done {
-                Ok(left_out) => state.note_left_out(&left_out),
+                Ok(left_out) => state.note_left_out(allocator, &targets, &left_out),
                 Err(error) => state.note_failure("margins of what moved were not filled", &error),
             }
         }

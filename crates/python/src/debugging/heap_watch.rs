@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use vkmem_engine::Error;
-use vkmem_vulkan::{Divided, LeftOut, LeftOutPart, Part, Stopped};
+use vkmem_vulkan::{Divided, LeftOut, LeftOutPart, Part, PartOrder, Stopped};
 
 use super::debugger::AllocatorDebugger;
 use super::moment::Moment;
@@ -94,16 +94,10 @@ impl HeapWatch {
     }
 
     /// Writes a part of a buffer; returns what was left out.
-    fn write(
-        &self,
-        (of, part): (Divided, Part),
-        (fill, with_margins): (Option<u8>, bool),
-    ) -> Result<Vec<LeftOut>, Error> {
+    fn write(&self, (of, part): (Divided, Part), order: PartOrder) -> Result<Vec<LeftOut>, Error> {
         let memory = &self.state().memory;
         // SAFETY: nobody uses the slice, which is new or has ended; the buffer is pinned, so that it does not move.
-        unsafe {
-            memory.write_part(&self.allocator.device_allocator, of, part, (fill, with_margins))
-        }
+        unsafe { memory.write_part(&self.allocator.device_allocator, of, part, order) }
     }
 
     /// Fills a new slice and writes its margins, which are checked from then on.
@@ -116,9 +110,10 @@ impl HeapWatch {
         let made = self.now(py);
         let fill = self.settings.fill.map(|it| it.of_new());
         let with_margins = self.settings.checks_margins();
+        let order = PartOrder { fill, with_margins, is_freed: false };
         let state = self.state();
         let has_margins = self.with_buffer(py, number, |of, margin| {
-            match self.write((of, Part { offset, size, margin }), (fill, with_margins)) {
+            match self.write((of, Part { offset, size, margin }), order) {
                 Ok(left_out) => {
                     self.note_left_out(&left_out);
                     let is_margin = |it: &LeftOut| it.part == LeftOutPart::Margins;
@@ -170,7 +165,7 @@ impl HeapWatch {
                 self.state().slices.lock().heaps.insert(self.heap, Some(it.why));
             }
             let what = format!("there are slices of a BufferHeap whose {what}: {}", it.why);
-            self.state().records.lock().leave_out(what);
+            self.state().records.lock().leave_out(what.clone(), || what);
         }
     }
 
@@ -188,9 +183,10 @@ impl HeapWatch {
         self.check(py, Which::Slice(number, offset));
         let fill = self.settings.contents_of_freed().map(|it| it.of_freed());
         let part = Part { offset, size, margin };
+        let order = PartOrder { fill, with_margins: false, is_freed: true };
         let is_filled = fill.is_some()
             && self
-                .with_buffer(py, number, |of, _| match self.write((of, part), (fill, false)) {
+                .with_buffer(py, number, |of, _| match self.write((of, part), order) {
                     Ok(left_out) => {
                         self.note_left_out(&left_out);
                         left_out.is_empty()

@@ -74,7 +74,7 @@ pub struct Records {
     held_back: Vec<(ThreadId, Report)>,
     /// Faults that were told, or are in `found`: all but checks on demand tell each once.
     told: KeyMap<AllocationId, Told>,
-    /// What was left out, as it was told.
+    /// What was left out and is told, without the cases.
     pub left_out: HashSet<String>,
     /// What was left out and not told yet.
     pub untold: Vec<String>,
@@ -185,10 +185,11 @@ impl Records {
         self.told.retain(|id, _| is_elsewhere(id));
     }
 
-    /// Notes something that was left out, to be told once.
-    pub fn leave_out(&mut self, what: String) {
-        if self.left_out.insert(what.clone()) {
-            self.untold.push(what);
+    /// Notes something that was left out, to be told once, with the first case of it.
+    pub fn leave_out(&mut self, what: String, tell: impl FnOnce() -> String) {
+        if !self.left_out.contains(&what) {
+            self.untold.push(tell());
+            self.left_out.insert(what);
         }
     }
 

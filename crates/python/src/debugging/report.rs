@@ -113,12 +113,7 @@ impl Report {
     /// Returns where the first wrong byte is, counted from the start of the allocation.
     fn offset(&self) -> i64 {
         let (at, range) = (self.finding.difference.offset, &self.finding.range);
-        let from_range = (at - range.offset).cast_signed();
-        match range.is {
-            GuardedUse::FrontMargin => from_range - range.size.cast_signed(),
-            GuardedUse::BackMargin => from_range + self.subject.size.unwrap_or(0).cast_signed(),
-            GuardedUse::Quarantined | GuardedUse::Unused => from_range,
-        }
+        range.from_start + (at - range.offset).cast_signed()
     }
 
     fn region(&self) -> &'static str {

@@ -79,6 +79,7 @@ impl DebugSettings {
         DebugOptions {
             margin: self.margin,
             quarantine: self.quarantine,
+            reaches_contents: self.fill.or(self.fill_on_free).is_some(),
             min_granularity: self.min_granularity,
             always_dedicated: self.always_dedicated,
         }

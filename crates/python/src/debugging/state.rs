@@ -9,9 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::PyException;
 use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::words::bytes;
 use vkmem_engine::{AllocationId, Error, GuardedUse, PoolId, PoolKey, Quarantined};
 use vkmem_vulkan::{
-    CheckStopped, Checked, FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger, Stopped,
+    CheckStopped, Checked, FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger,
+    ResourceHandle, Stopped,
 };
 
 use super::moment::{Fault, Moment};
@@ -22,6 +24,7 @@ use super::settings::{CheckMode, Contents, DebugSettings};
 use super::slices::{Slices, Which};
 use crate::errors::take_raised;
 use crate::interpreter::try_attach;
+use crate::lifetime::describe::quoted;
 use crate::lifetime::ownership::{AllocatorState, PoolState};
 use crate::observe::call_site::AddressMap;
 
@@ -111,17 +114,22 @@ impl DebugState {
             self.running.interrupt(raised);
         }
         if error.vk_result() != Some(-4) && !matches!(error, Error::UseAfterFree) {
-            self.records.lock().leave_out(format!("{what}: {error}"));
+            let what = format!("{what}: {error}");
+            self.records.lock().leave_out(what.clone(), || what);
         }
     }
 
-    /// Notes what was not filled.
-    pub(super) fn note_left_out(&self, left_out: &[LeftOut]) {
-        if left_out.is_empty() {
-            return;
-        }
-        let mut records = self.records.lock();
+    /// Notes which of some targets were not filled.
+    pub(super) fn note_left_out(
+        &self,
+        allocator: &AllocatorState,
+        targets: &[FillTarget],
+        left_out: &[LeftOut],
+    ) {
         for it in left_out {
+            let name = allocator.engine().name(it.id).ok().flatten();
+            let first = targets.iter().find(|target| target.id == it.id);
+            let mut records = self.records.lock();
             let settings = self.settings_of(&records, it.id.pool_key());
             let what = match it.part {
                 LeftOutPart::Margins if settings.checks_margins() => {
@@ -131,7 +139,10 @@ impl DebugState {
                 LeftOutPart::Margins => continue,
                 LeftOutPart::Contents => "contents are not filled",
             };
-            records.leave_out(format!("there is memory whose {what}: {}", it.why));
+            records.leave_out(format!("{what}: {}", it.why), || {
+                let first = first.map_or_else(String::new, |it| describe(it, name.as_deref()));
+                format!("there is memory whose {what}, first that of {first}: {}", it.why)
+            });
         }
     }
 
@@ -162,7 +173,8 @@ impl DebugState {
 
     /// Notes that the check of what is freed was interrupted, which cannot be made up for.
     pub(super) fn note_interrupt(&self) {
-        self.records.lock().leave_out(format!("{NOT_CHECKED}: a signal has interrupted that"));
+        let what = format!("{NOT_CHECKED}: a signal has interrupted that");
+        self.records.lock().leave_out(what.clone(), || what);
     }
 
     /// Returns the outcome of a check; of one that was interrupted it keeps what the device still uses.
@@ -279,7 +291,7 @@ impl DebugState {
         fills: Vec<(FillTarget, u8)>,
     ) -> AddressMap<AllocationId, u8> {
         let mut filled = AddressMap::default();
-        self.fill(fills, "freed memory was not filled", |targets, byte| {
+        self.fill(allocator, fills, "freed memory was not filled", |targets, byte| {
             // SAFETY: the program has ended these resources, and their handles are destroyed afterwards.
             let done =
                 unsafe { self.memory.fill_freed(&allocator.device_allocator, targets, byte) };
@@ -300,7 +312,7 @@ impl DebugState {
         allocator: &AllocatorState,
         fills: Vec<(FillTarget, Option<Contents>)>,
     ) {
-        self.fill(fills, "new memory was not filled", |targets, contents| {
+        self.fill(allocator, fills, "new memory was not filled", |targets, contents| {
             let fill = contents.map(Contents::of_new);
             // SAFETY: the resources are new, and pinned, so that nothing uses, moves or ends them.
             unsafe { self.memory.prepare(&allocator.device_allocator, targets, fill) }
@@ -310,6 +322,7 @@ impl DebugState {
     /// Fills resources, those with the same contents together; notes what was left out, and why.
     fn fill<C: Copy + Eq>(
         &self,
+        allocator: &AllocatorState,
         fills: Vec<(FillTarget, C)>,
         failure: &str,
         mut fill: impl FnMut(&[FillTarget], C) -> Result<Vec<LeftOut>, Error>,
@@ -319,7 +332,7 @@ impl DebugState {
             let its = rest.extract_if(.., |it| it.1 == contents);
             let targets: Vec<FillTarget> = its.map(|it| it.0).collect();
             match fill(&targets, contents) {
-                Ok(left_out) => self.note_left_out(&left_out),
+                Ok(left_out) => self.note_left_out(allocator, &targets, &left_out),
                 Err(error) => self.note_failure(failure, &error),
             }
         }
@@ -409,13 +422,9 @@ impl DebugState {
         drop(records);
         party.within = place(pool);
         if range.is == GuardedUse::Quarantined {
-            party.size = Some(range.size);
+            party.size.get_or_insert(range.size);
         }
-        party.offset = match range.is {
-            GuardedUse::FrontMargin => Some(range.offset + range.size),
-            GuardedUse::BackMargin => party.size.map(|size| range.offset - size),
-            _ => Some(range.offset),
-        };
+        party.offset = range.offset.checked_add_signed(-range.from_start);
         if !is_freed {
             party.name = allocator.engine().name(party.id).ok().flatten();
         }
@@ -443,6 +452,16 @@ fn place(pool: Option<Weak<PoolState>>) -> Option<String> {
     pool?.upgrade()?.place()
 }
 
+/// Returns class, name and, of a buffer, size of a resource: `Buffer 'a' (256 bytes)`.
+fn describe(target: &FillTarget, name: Option<&str>) -> String {
+    let name = name.map_or(String::new(), quoted);
+    let size = match target.handle {
+        ResourceHandle::Buffer(_) => format!(" ({})", bytes(target.buffer_size)),
+        _ => String::new(),
+    };
+    format!("{}{name}{size}", target.handle.class())
+}
+
 /// Returns what a record says of an allocation.
 fn party(id: AllocationId, record: Option<&Record>) -> Party {
     let Some(record) = record else {
@@ -450,7 +469,7 @@ fn party(id: AllocationId, record: Option<&Record>) -> Party {
         let (made, freed, object, within, class) = (None, None, None, None, "Memory");
         return Party { id, class, name, size, buffer_size, offset, within, made, freed, object };
     };
-    let is_buffer = matches!(record.target.handle, vkmem_vulkan::ResourceHandle::Buffer(_));
+    let is_buffer = matches!(record.target.handle, ResourceHandle::Buffer(_));
     Party {
         id: record.moved_to.unwrap_or(id),
         class: record.target.handle.class(),

@@ -39,6 +39,12 @@ fn check_export(
     Ok(())
 }
 
+/// Notes that others may use the memory from now on: nothing is written to what is freed of it.
+fn note_exported(resource: &Resource) {
+    // A pin keeps it.
+    let _noted = resource.allocator.engine().note_exported(resource.allocation().id);
+}
+
 /// Implements `export_fd(handle_type=OPAQUE_FD)`.
 pub fn export_fd(
     py: Python<'_>,
@@ -52,7 +58,9 @@ pub fn export_fd(
     let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this handle type, whose extension is enabled.
     let exported = detach(py, || unsafe { external.export_fd(memory, handle_type) });
-    exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)
+    let fd = exported.map_err(|error| Error::from(error.of("vkGetMemoryFdKHR"))).or_raise(py)?;
+    note_exported(resource);
+    Ok(fd)
 }
 
 /// Implements `export_win32_handle(handle_type=OPAQUE_WIN32)`.
@@ -68,5 +76,9 @@ pub fn export_win32_handle(
     let memory = resource.allocation().memory;
     // SAFETY: the memory is live, pinned, and was allocated for this handle type, whose extension is enabled.
     let exported = detach(py, || unsafe { external.export_win32_handle(memory, handle_type) });
-    exported.map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR"))).or_raise(py)
+    let exported = exported
+        .map_err(|error| Error::from(error.of("vkGetMemoryWin32HandleKHR")))
+        .or_raise(py)?;
+    note_exported(resource);
+    Ok(exported)
 }

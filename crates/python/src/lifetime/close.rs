@@ -202,6 +202,10 @@ impl DeviceCore {
             // SAFETY: the caller destroys the device only after its allocators are closed.
             unsafe { self.driver.release_submissions() };
         }
+        if !self.is_owned && self.driver.has_fault_reports() {
+            // SAFETY: as above; the allocator began them when it was made.
+            unsafe { self.driver.end_binding_reports() };
+        }
     }
 }
 

@@ -371,6 +371,16 @@ impl<'a> Face<'a> {
     /// Registers a use of the memory by the host. An exception where there is no such use: of texels that
     /// lie as the driver likes, of memory that cannot be mapped, or that a strict allocator refuses.
     pub fn enter_host(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
+        let pin = self.enter_memory(py)?;
+        let resource = self.resource;
+        if self.is_allocation && resource.allocator.debugger().is_some() {
+            // It shows more than the buffer.
+            resource.allocator.engine().end_slack(resource.allocation().id);
+        }
+        Ok(pin)
+    }
+
+    fn enter_memory(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
         let resource: &'a Resource = self.resource;
         let pin = resource.enter_memory(py)?;
         self.check_texels(py)?;
@@ -391,7 +401,7 @@ impl<'a> Face<'a> {
 
     /// Like [`enter_host`](Self::enter_host), for a read.
     pub fn enter_host_to_read(&self, py: Python<'a>) -> PyResult<Pinned<'a>> {
-        let pin = self.enter_host(py)?;
+        let pin = self.enter_memory(py)?;
         self.resource.check_host_read(self, py)?;
         Ok(pin)
     }

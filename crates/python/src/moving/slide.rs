@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ash::vk::ImageLayout;
 use pyo3::prelude::*;
-use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationRequest, Error};
+use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationId, AllocationRequest, Error};
 use vkmem_engine::{AllocationCreateInfo, MemoryPropertyFlags, MemoryUsage, PoolKey};
 use vkmem_vulkan::kept_info::KeptInfo;
 use vkmem_vulkan::{
@@ -169,7 +169,12 @@ pub fn run(
     let frozen = Frozen { py, planned: &ready, moved: Vec::new() };
     let copied = detach(py, || {
         check_margins(allocator, &ready);
-        create_and_copy(allocator, &ready, &routes)
+        let margins = Overwritten::begin(allocator, &ready);
+        let copied = create_and_copy(allocator, &ready, &routes);
+        if copied.is_err() {
+            margins.take_back(allocator);
+        }
+        copied
     });
     let Copied { handles, failure, .. } = copied.map_err(|error| to_py(py, &error))?;
     step.failure = failure.map(|error| to_py(py, &error));
@@ -184,6 +189,29 @@ pub fn run(
     let left = step.moved.iter().map(|it| it.left(false)).collect();
     Mover::of(allocator).add(allocator, Submission::NONE, Vec::new(), left, counts);
     Ok(step)
+}
+
+/// Margins that copies overwrite before their allocations have ended: checks by other threads leave them out from then
+/// on. What has moved gets new ones.
+struct Overwritten(Vec<(AllocationId, u64)>);
+
+impl Overwritten {
+    fn begin(allocator: &AllocatorState, ready: &[Planned]) -> Self {
+        if allocator.debugger().is_none() {
+            return Self(Vec::new());
+        }
+        let engine = allocator.engine();
+        let ids = ready.iter().map(|it| it.resource.allocation().id);
+        Self(ids.filter_map(|id| Some((id, engine.note_unfilled(id)?))).collect())
+    }
+
+    /// Notes that nothing was copied.
+    fn take_back(self, allocator: &AllocatorState) {
+        for (id, slack) in self.0 {
+            // They were noted before, so there is room for that.
+            let _noted = allocator.engine().note_filled(id, slack);
+        }
+    }
 }
 
 /// Creates the new handles and copies to them; returns when the device has done so.

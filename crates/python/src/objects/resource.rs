@@ -413,7 +413,8 @@ impl ResourceObject {
     ///
     /// The whole memory object is exported: the resource starts `allocation.offset` bytes into its
     /// `allocation.device_memory_size`. The memory must have been created with `export_handle_types`, or in a
-    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or `DMA_BUF_EXT`.
+    /// pool that was. `handle_type` is `ExternalMemoryHandleType.OPAQUE_FD` by default, or `DMA_BUF_EXT`. From now on
+    /// `Debug(fill_on_free=...)` and quarantines leave what is freed of the memory object as it is.
     ///
     /// Raises `InvalidArgumentError` for other memory, `FeatureNotPresentError` without
     /// `VK_KHR_external_memory_fd`.

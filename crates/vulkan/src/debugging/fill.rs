@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use vkmem_engine::{
-    AllocationId, Error, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags,
+    AllocationId, Error, GuardBands, MappedMemory, MemoryAccess, MemoryHandle, MemoryPropertyFlags,
     MemoryRange, Pattern,
 };
 
@@ -11,10 +11,13 @@ use crate::allocator::DeviceAllocator;
 use crate::debugging::fill_by_device::write_by_device;
 use crate::debugging::job::Job;
 use crate::debugging::target::{FillTarget, LeftOut, LeftOutPart};
+use crate::driver::contract::Driver;
 
 const IMPORTED: &str = "its memory was imported, with what it holds";
 const LAZY: &str =
     "its memory is LAZILY_ALLOCATED: the driver commits it when an attachment is first used";
+const EXPORTED: &str =
+    "a handle of its memory was exported, and what has imported that may still use it";
 const PROTECTED: &str = "its memory is PROTECTED";
 
 /// What is to be written.
@@ -22,6 +25,8 @@ const PROTECTED: &str = "its memory is PROTECTED";
 pub(super) struct Order {
     /// The byte that contents are filled with.
     pub(super) fill: Option<u8>,
+    /// Whether they are those of what is about to be freed.
+    pub(super) is_freed: bool,
     /// The key of the pattern that margins are filled with.
     pub(super) margins: Option<u64>,
     /// Whether the device writes what the host could write, too.
@@ -48,16 +53,23 @@ pub(super) unsafe fn write(
         let place = engine.hold_memory_of(target.id)?;
         let flags = allocator.driver().info().flags_of(place.memory.memory_type_index());
         let mut contents = order.fill.filter(|_| place.size > 0);
-        if let (Some(why), Some(_)) = (why_not_filled(&place.memory, flags), contents) {
+        if let (Some(why), Some(_)) =
+            (why_not_filled(&place.memory, flags, order.is_freed), contents)
+        {
             left_out.push(LeftOut { id: target.id, part: LeftOutPart::Contents, why });
             contents = None;
         }
         let pattern = |key| Pattern::new(key, place.memory.handle());
-        let margins = order.margins.filter(|_| place.margin > 0).map(pattern);
+        let has_margins = !place.bands.is_empty();
+        let margins = order.margins.filter(|_| has_margins).map(pattern);
         if contents.is_none() && margins.is_none() {
             continue;
         }
-        let job = Job { place, contents, margins };
+        let bands = match margins {
+            Some(_) => GuardBands { slack: target.slack(place.size), ..place.bands },
+            None => place.bands,
+        };
+        let job = Job { place, bands, contents, margins };
         if order.by_device || !flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
             by_device.push((target, job));
             continue;
@@ -70,16 +82,16 @@ pub(super) unsafe fn write(
         writer.run(allocator, &job)?;
         by_host = Some(writer);
         if job.margins.is_some() {
-            engine.note_filled(target.id)?;
+            engine.note_filled(target.id, bands.slack)?;
         }
     }
     drop(by_host);
     if !by_device.is_empty() {
         // SAFETY: the caller guarantees the targets.
         let filled = unsafe { write_by_device(allocator.driver(), by_device, &mut left_out)? };
-        for id in filled {
-            show_margins_to_host(allocator, id)?;
-            engine.note_filled(id)?;
+        for (id, bands) in filled {
+            show_margins_to_host(allocator, id, bands)?;
+            engine.note_filled(id, bands.slack)?;
         }
     }
     Ok(left_out)
@@ -88,14 +100,16 @@ pub(super) unsafe fn write(
 /// Makes margins that the device wrote visible to the host, which reads them in a check: its view of memory that is not
 /// coherent may still hold what was there before. Nothing unflushed is lost in atoms that hold contents as well, as the
 /// host does not use the resource.
-fn show_margins_to_host(allocator: &DeviceAllocator, id: AllocationId) -> Result<(), Error> {
+fn show_margins_to_host(
+    allocator: &DeviceAllocator,
+    id: AllocationId,
+    bands: GuardBands,
+) -> Result<(), Error> {
     let place = allocator.engine().hold_memory_of(id)?;
     let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
         return Ok(());
     };
-    let (start, end) = (place.offset, place.offset + place.size);
-    let margins = [start - place.margin..start, end..end + place.margin];
-    let ranges = margins.map(|margin| atoms_of(&place.memory, margin, atom));
+    let ranges = bands.ranges(place.place()).map(|margin| atoms_of(&place.memory, margin, atom));
     let _mapped = place.memory.map()?;
     let invalidated = allocator.driver().invalidate(&ranges);
     Ok(invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))?)
@@ -112,15 +126,37 @@ fn atoms_of(memory: &MemoryAccess, range: Range<u64>, atom: u64) -> MemoryRange 
 pub(super) fn why_not_filled(
     memory: &MemoryAccess,
     flags: MemoryPropertyFlags,
+    is_freed: bool,
 ) -> Option<&'static str> {
     if memory.is_imported() {
         Some(IMPORTED)
+    } else if is_freed && memory.is_exported() {
+        Some(EXPORTED)
     } else if flags.contains(MemoryPropertyFlags::LAZILY_ALLOCATED) {
         Some(LAZY)
     } else if flags.contains(MemoryPropertyFlags::PROTECTED) {
         Some(PROTECTED)
     } else {
         None
+    }
+}
+
+/// Writes of the library, until this is dropped, to ranges that nothing need be bound to.
+struct OwnWrites<'a> {
+    driver: &'a dyn Driver,
+    ranges: &'a [MemoryRange],
+}
+
+impl<'a> OwnWrites<'a> {
+    fn begin(driver: &'a dyn Driver, ranges: &'a [MemoryRange]) -> Self {
+        driver.begin_own_writes(ranges);
+        Self { driver, ranges }
+    }
+}
+
+impl Drop for OwnWrites<'_> {
+    fn drop(&mut self) {
+        self.driver.end_own_writes(self.ranges);
     }
 }
 
@@ -136,11 +172,17 @@ impl HostWriter {
     /// # Errors
     /// Those of `vkFlushMappedMemoryRanges`.
     pub(super) fn run(&self, allocator: &DeviceAllocator, job: &Job) -> Result<(), Error> {
-        let Job { place, contents, margins } = job;
-        let (offset, size) = (place.offset, place.size);
+        let Job { place, contents, margins, .. } = job;
+        let Range { start: offset, end } = job.contents();
+        let size = end - offset;
         let [front, back] = job.margins();
         let driver = allocator.driver();
         let memory = self.memory;
+        let range =
+            |it: Range<u64>| MemoryRange { memory, offset: it.start, size: it.end - it.start };
+        let own = [range(front.clone()), range(offset..end), range(back.clone())];
+        let _own_writes =
+            driver.sees_host_access().then(|| OwnWrites::begin(driver.as_ref(), &own));
         let at = |offset| {
             std::ptr::with_exposed_provenance_mut::<u8>(self.mapped.address.at(offset).0.get())
         };
@@ -161,7 +203,8 @@ impl HostWriter {
         let Some(atom) = allocator.engine().atom_size(place.memory.memory_type_index()) else {
             return Ok(());
         };
-        let flushed = driver.flush(&[atoms_of(&place.memory, front.start..back.end, atom)]);
+        let written = front.start..back.end.max(end);
+        let flushed = driver.flush(&[atoms_of(&place.memory, written, atom)]);
         Ok(flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))?)
     }
 }

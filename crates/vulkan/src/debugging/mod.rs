@@ -19,9 +19,7 @@ pub(crate) mod target;
 pub(crate) mod unfinished;
 mod windows;
 
-use vkmem_engine::{
-    AllocationId, DeviceError, Error, GuardedRange, GuardedUse, PoolId, Quarantined,
-};
+use vkmem_engine::{AllocationId, DeviceError, Error, GuardedRange, PoolId, Quarantined};
 
 use crate::allocator::DeviceAllocator;
 use crate::debugging::check::Check;
@@ -68,11 +66,11 @@ impl MemoryDebugger {
         fill: Option<u8>,
     ) -> Result<Vec<LeftOut>, Error> {
         // SAFETY: the caller guarantees the targets.
-        unsafe { self.write(allocator, targets, fill, Some(self.key)) }
+        unsafe { write(allocator, targets, self.order(fill, Some(self.key))) }
     }
 
-    /// Fills the contents of resources that are about to be freed with a byte. Returns what was left out, and why:
-    /// those contents must not be checked.
+    /// Fills the contents of resources that are about to be freed with a byte, unless a handle of their memory was
+    /// exported. Returns what was left out, and why: those contents must not be checked.
     ///
     /// # Errors
     /// Those of the driver calls: then any of the contents may be unwritten.
@@ -86,21 +84,13 @@ impl MemoryDebugger {
         fill: u8,
     ) -> Result<Vec<LeftOut>, Error> {
         // SAFETY: the caller guarantees the targets.
-        unsafe { self.write(allocator, targets, Some(fill), None) }
+        unsafe {
+            write(allocator, targets, Order { is_freed: true, ..self.order(Some(fill), None) })
+        }
     }
 
-    /// # Safety
-    /// As for [`prepare`](Self::prepare).
-    unsafe fn write(
-        &self,
-        allocator: &DeviceAllocator,
-        targets: &[FillTarget],
-        fill: Option<u8>,
-        margins: Option<u64>,
-    ) -> Result<Vec<LeftOut>, Error> {
-        let order = Order { fill, margins, by_device: self.by_device };
-        // SAFETY: the caller guarantees the targets.
-        unsafe { write(allocator, targets, order) }
+    fn order(&self, fill: Option<u8>, margins: Option<u64>) -> Order {
+        Order { fill, is_freed: false, margins, by_device: self.by_device }
     }
 
     /// Begins a check, unless the device is lost: then nothing is known of what any memory holds.
@@ -130,7 +120,7 @@ impl MemoryDebugger {
         if let [id] = ids {
             let it = allocator.engine().hold_memory_of(*id)?;
             if it.is_filled {
-                let ranges = GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin);
+                let ranges = GuardedRange::margins_of(it.id, it.place(), it.bands);
                 if let Err(why) = check.run(&it.memory, &ranges, &|_| None) {
                     return Err(check.stopped(why, it));
                 }
@@ -148,7 +138,7 @@ impl MemoryDebugger {
         for group in places.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let ranges: Vec<GuardedRange> = group
                 .iter()
-                .flat_map(|it| GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin))
+                .flat_map(|it| GuardedRange::margins_of(it.id, it.place(), it.bands))
                 .collect();
             if let Err(why) = check.run(&group[0].memory, &ranges, &|_| None) {
                 return Err(check.stopped(why, places));
@@ -199,15 +189,9 @@ impl MemoryDebugger {
         for group in items.chunk_by(|one, other| one.memory.handle() == other.memory.handle()) {
             let mut ranges = Vec::with_capacity(3 * group.len());
             for it in group {
-                let [front, back] =
-                    GuardedRange::margins_of(it.id, (it.offset, it.size), it.margin);
-                let contents = GuardedRange {
-                    offset: it.offset,
-                    size: it.size,
-                    is: GuardedUse::Quarantined,
-                    ..front
-                };
-                ranges.extend([front, contents, back]);
+                let place = (it.offset, it.size);
+                let [front, back] = GuardedRange::margins_of(it.id, place, it.bands);
+                ranges.extend([front, GuardedRange::quarantined(it.id, place, it.bands), back]);
             }
             if let Err(Stopped::Failed(error)) = check.run(&group[0].memory, &ranges, freed) {
                 return Err(error);

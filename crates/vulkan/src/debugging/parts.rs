@@ -40,6 +40,17 @@ pub struct Part {
     pub margin: u64,
 }
 
+/// What is written into a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartOrder {
+    /// The byte that its contents are filled with, if they are.
+    pub fill: Option<u8>,
+    /// Whether its margins are filled with the pattern.
+    pub with_margins: bool,
+    /// Whether it has ended: then what has imported its memory may still use it.
+    pub is_freed: bool,
+}
+
 /// A range of a divided allocation that nobody may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartRange {
@@ -72,8 +83,7 @@ impl MemoryDebugger {
         Pattern::new(self.key, MemoryHandle(!of.number)).counted_from(place.offset)
     }
 
-    /// Fills the contents of a part with a byte, if there is one, and writes the pattern into its margins, if
-    /// `with_margins`. Returns what was left out, and why.
+    /// Fills the contents of a part, and writes the pattern into its margins. Returns what was left out, and why.
     ///
     /// # Errors
     /// Those of the driver calls: then any of it may be unwritten. [`Error::UseAfterFree`] for an allocation that was
@@ -86,13 +96,16 @@ impl MemoryDebugger {
         allocator: &DeviceAllocator,
         of: Divided,
         part: Part,
-        (fill, with_margins): (Option<u8>, bool),
+        order: PartOrder,
     ) -> Result<Vec<LeftOut>, Error> {
+        let PartOrder { fill, with_margins, .. } = order;
         let place = allocator.engine().hold_memory_of(of.id)?;
         let flags = allocator.driver().info().flags_of(place.memory.memory_type_index());
         let mut left_out = Vec::new();
         let mut contents = fill.filter(|_| part.size > 0);
-        if let (Some(why), Some(_)) = (why_not_filled(&place.memory, flags), contents) {
+        if let (Some(why), Some(_)) =
+            (why_not_filled(&place.memory, flags, order.is_freed), contents)
+        {
             left_out.push(LeftOut { id: of.id, part: LeftOutPart::Contents, why });
             contents = None;
         }
@@ -102,7 +115,8 @@ impl MemoryDebugger {
         }
         let outside = || Error::InvalidArgument("a part is outside of its allocation".into());
         let place = place.part(part.offset, part.size, part.margin).ok_or_else(outside)?;
-        let job = Job { place, contents, margins };
+        let bands = place.bands;
+        let job = Job { place, bands, contents, margins };
         if !self.by_device && flags.contains(MemoryPropertyFlags::HOST_VISIBLE) {
             let memory = &job.place.memory;
             let writer = HostWriter { memory: memory.handle(), mapped: memory.map()? };
@@ -143,6 +157,7 @@ impl MemoryDebugger {
             .map(|it| GuardedRange {
                 offset: start + it.offset,
                 size: it.size,
+                from_start: it.offset.cast_signed(),
                 is: it.is,
                 id: Some(of.id),
                 neighbours: [None; 2],

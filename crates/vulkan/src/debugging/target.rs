@@ -31,6 +31,16 @@ pub struct FillTarget {
     pub id: AllocationId,
 }
 
+impl FillTarget {
+    /// Returns the last bytes of memory of a size that its buffer does not have; 0 for others than buffers.
+    pub(super) fn slack(&self, size: u64) -> u64 {
+        match self.handle {
+            ResourceHandle::Buffer(_) => size.saturating_sub(self.buffer_size),
+            ResourceHandle::Image(_) | ResourceHandle::Memory => 0,
+        }
+    }
+}
+
 /// The part of a resource's memory that was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftOutPart {

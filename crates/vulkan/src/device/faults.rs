@@ -34,7 +34,23 @@ pub(crate) struct Faults {
 pub(crate) struct BindingReports {
     functions: DebugUtilsFunctions,
     log: Arc<BindingLog>,
-    messenger: Mutex<vk::DebugUtilsMessengerEXT, rank::BindingMessenger>,
+    messenger: Mutex<Messenger, rank::BindingMessenger>,
+}
+
+/// The messenger, if there is one, and how many want it.
+#[derive(Default)]
+struct Messenger {
+    handle: vk::DebugUtilsMessengerEXT,
+    users: u64,
+}
+
+impl Drop for BindingReports {
+    fn drop(&mut self) {
+        // A wrapped instance may have gone without notice, or lives on with a messenger that refers to the log.
+        if self.messenger.get_mut().handle != vk::DebugUtilsMessengerEXT::null() {
+            std::mem::forget(self.log.clone());
+        }
+    }
 }
 
 impl Faults {
@@ -100,10 +116,8 @@ impl Faults {
         let mut counts = vk::DeviceFaultCountsEXT::default();
         // SAFETY: the caller guarantees a lost device; the counts live for the call.
         failed(unsafe { get(device.handle, &mut counts, ptr::null_mut()) })?;
-        let mut addresses =
-            vec![vk::DeviceFaultAddressInfoEXT::default(); counts.address_info_count as usize];
-        let mut vendor =
-            vec![vk::DeviceFaultVendorInfoEXT::default(); counts.vendor_info_count as usize];
+        let mut addresses: Vec<vk::DeviceFaultAddressInfoEXT> = items(counts.address_info_count)?;
+        let mut vendor: Vec<vk::DeviceFaultVendorInfoEXT> = items(counts.vendor_info_count)?;
         // The vendor's crash dump is for tools of the vendor.
         counts.vendor_binary_size = 0;
         let mut info = vk::DeviceFaultInfoEXT {
@@ -127,16 +141,17 @@ impl Faults {
         self.bindings.as_ref().map(|it| &*it.log)
     }
 
-    /// Begins to note bindings, unless that has begun.
+    /// Begins to note bindings, unless that has begun, for one more user; also if it fails.
     ///
     /// # Safety
-    /// The instance is live, and `end` is called before it is destroyed.
+    /// The instance is live, and `end` is called for each user, or `end_all`, before it is destroyed.
     pub(crate) unsafe fn begin(&self, instance: vk::Instance) -> Result<(), CallError> {
         let Some(BindingReports { functions, log, messenger }) = &self.bindings else {
             return Ok(());
         };
         let mut messenger = messenger.lock();
-        if *messenger != vk::DebugUtilsMessengerEXT::null() {
+        messenger.users += 1;
+        if messenger.handle != vk::DebugUtilsMessengerEXT::null() {
             return Ok(());
         }
         let info = vk::DebugUtilsMessengerCreateInfoEXT::default()
@@ -151,22 +166,41 @@ impl Faults {
             .user_data(Arc::as_ptr(log).cast_mut().cast());
         let create = functions.create_debug_utils_messenger;
         // SAFETY: the caller guarantees a live instance; the log lives as long as the messenger.
-        let created = unsafe { create(instance, &info, ptr::null(), &mut *messenger) };
+        let created = unsafe { create(instance, &info, ptr::null(), &mut messenger.handle) };
         checked(created, "vkCreateDebugUtilsMessengerEXT").inspect_err(|_| {
-            *messenger = vk::DebugUtilsMessengerEXT::null();
+            messenger.handle = vk::DebugUtilsMessengerEXT::null();
         })
     }
 
-    /// Ends what [`begin`](Self::begin) began. The log stays.
+    /// Ends what [`begin`](Self::begin) began for one user, and with the last one the notes. The log stays.
     ///
     /// # Safety
     /// The instance is that of `begin`, and live.
     pub(crate) unsafe fn end(&self, instance: vk::Instance) {
+        // SAFETY: the caller guarantees the instance.
+        unsafe { self.end_some(instance, 1) };
+    }
+
+    /// Ends the notes for all users.
+    ///
+    /// # Safety
+    /// As for [`end`](Self::end).
+    pub(crate) unsafe fn end_all(&self, instance: vk::Instance) {
+        // SAFETY: the caller guarantees the instance.
+        unsafe { self.end_some(instance, u64::MAX) };
+    }
+
+    /// # Safety
+    /// As for [`end`](Self::end).
+    unsafe fn end_some(&self, instance: vk::Instance, users: u64) {
         let Some(BindingReports { functions, messenger, .. }) = &self.bindings else { return };
         let mut messenger = messenger.lock();
-        let destroy = functions.destroy_debug_utils_messenger;
-        // SAFETY: created by `begin` with this instance, or null.
-        unsafe { destroy(instance, std::mem::take(&mut *messenger), ptr::null()) };
+        messenger.users = messenger.users.saturating_sub(users);
+        if messenger.users == 0 {
+            let destroy = functions.destroy_debug_utils_messenger;
+            // SAFETY: created by `begin` with this instance, or null.
+            unsafe { destroy(instance, std::mem::take(&mut messenger.handle), ptr::null()) };
+        }
     }
 }
 
@@ -175,6 +209,15 @@ impl BindingReports {
     pub(crate) fn new(functions: DebugUtilsFunctions) -> Self {
         Self { functions, log: Arc::default(), messenger: Mutex::default() }
     }
+}
+
+/// Returns so many empty items, for a driver to fill; an error without host memory for what it counts.
+fn items<T: Clone + Default>(count: u32) -> Result<Vec<T>, CallError> {
+    let mut made = Vec::new();
+    let room = made.try_reserve_exact(count as usize);
+    room.map_err(|_| DeviceError::OutOfHostMemory.of(GET_FAULT_INFO))?;
+    made.resize(count as usize, T::default());
+    Ok(made)
 }
 
 /// Converts a result of a call; positive ones are no errors: a fence that is not signalled, a list of which not all

@@ -97,8 +97,13 @@ impl Driver for VulkanDevice {
     }
 
     fn begin_binding_reports(&self) -> Result<(), CallError> {
-        // SAFETY: the instance is live; `release_submissions` or the drop of the device end them.
+        // SAFETY: the instance is live; `end_binding_reports` or the drop of the device ends them.
         unsafe { self.faults.begin(self.instance.handle) }
+    }
+
+    unsafe fn end_binding_reports(&self) {
+        // SAFETY: the caller guarantees a live instance.
+        unsafe { self.faults.end(self.instance.handle) };
     }
 
     fn binding_log(&self) -> Option<&BindingLog> {
@@ -447,10 +452,7 @@ impl Driver for VulkanDevice {
     }
 
     unsafe fn release_submissions(&self) {
-        // SAFETY: the caller guarantees a live device, and so a live instance.
-        unsafe {
-            self.submissions.release(&self.logical);
-            self.faults.end(self.instance.handle);
-        }
+        // SAFETY: the caller guarantees a live device.
+        unsafe { self.submissions.release(&self.logical) };
     }
 }

@@ -265,7 +265,7 @@ impl Drop for VulkanDevice {
             // SAFETY: the device and the instance are live until their fields are dropped, after this.
             unsafe {
                 self.submissions.release(&self.logical);
-                self.faults.end(self.instance.handle);
+                self.faults.end_all(self.instance.handle);
             }
         }
     }

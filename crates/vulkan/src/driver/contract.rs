@@ -155,13 +155,20 @@ pub trait Driver: DeviceMemory {
     }
 
     /// Begins to note in the [`binding_log`](Self::binding_log) what addresses are bound to, unless that has begun.
-    /// Ends with the device, or with [`release_submissions`](Self::release_submissions).
+    /// Ends with the device, or when [`end_binding_reports`](Self::end_binding_reports) was called as often as this,
+    /// failed calls among them.
     ///
     /// # Errors
     /// The driver call failed; nothing is noted.
     fn begin_binding_reports(&self) -> Result<(), CallError> {
         Ok(())
     }
+
+    /// Ends what one call of [`begin_binding_reports`](Self::begin_binding_reports) began. The log stays.
+    ///
+    /// # Safety
+    /// The instance is live.
+    unsafe fn end_binding_reports(&self) {}
 
     /// Returns which objects addresses are and were bound to; `None` without `fault_reports`, or without the
     /// feature `reportAddressBinding`.
@@ -187,6 +194,13 @@ pub trait Driver: DeviceMemory {
     /// Tells that the host reads or writes mapped memory now. A simulated device looks whether something
     /// that was submitted and has not ended uses it, and whether an invalidate is missing before a read. May wait.
     fn host_access(&self, _range: MemoryRange, _writes: bool) {}
+
+    /// Tells that the library itself writes ranges, by the host, until [`end_own_writes`](Self::end_own_writes):
+    /// nothing need be bound to them. Only called if [`sees_host_access`](Self::sees_host_access).
+    fn begin_own_writes(&self, _ranges: &[MemoryRange]) {}
+
+    /// Tells that it has written them.
+    fn end_own_writes(&self, _ranges: &[MemoryRange]) {}
 
     /// Sets whether memory that is not mapped reads as a pattern through its old address
     /// ([`SimulatedDevice::set_poison_unmapped`](vkmem_engine::SimulatedDevice::set_poison_unmapped)). Returns
@@ -462,8 +476,8 @@ pub trait Driver: DeviceMemory {
         Ok(())
     }
 
-    /// Waits for all submissions, and destroys their command pools, fences and semaphores, and the messenger of
-    /// [`begin_binding_reports`](Self::begin_binding_reports). A later call creates them again.
+    /// Waits for all submissions, and destroys their command pools, fences and semaphores. A later call creates them
+    /// again.
     ///
     /// On a wrapped device only this call destroys them: at any other time the owner may have destroyed the
     /// device. Objects that another thread uses meanwhile, to submit or to wait, are kept.

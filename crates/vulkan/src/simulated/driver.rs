@@ -564,7 +564,7 @@ impl Driver for SimulatedDriver {
         self.faults.log.as_ref()
     }
 
-    unsafe fn release_submissions(&self) {
+    unsafe fn end_binding_reports(&self) {
         self.end_reports();
     }
 
@@ -578,6 +578,14 @@ impl Driver for SimulatedDriver {
 
     fn host_access(&self, range: MemoryRange, writes: bool) {
         self.check_host_access(range, writes);
+    }
+
+    fn begin_own_writes(&self, ranges: &[MemoryRange]) {
+        self.begin_unwatched(ranges);
+    }
+
+    fn end_own_writes(&self, ranges: &[MemoryRange]) {
+        self.end_unwatched(ranges);
     }
 
     fn set_poison_unmapped(&self, on: bool) -> bool {

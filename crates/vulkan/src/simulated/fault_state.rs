@@ -1,6 +1,6 @@
 //! What a simulated device knows of its loss.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::{DeviceError, MemoryHandle};
@@ -18,8 +18,8 @@ pub(super) struct Faults {
     pub(super) info: Mutex<FaultInfo, rank::SimulatedFaults>,
     /// The bindings of addresses, and whether what explains faults is kept at all.
     pub(super) log: Option<BindingLog>,
-    /// Whether bindings are being noted.
-    pub(super) is_noting: AtomicBool,
+    /// How many want bindings to be noted.
+    pub(super) users: AtomicU64,
 }
 
 impl Faults {

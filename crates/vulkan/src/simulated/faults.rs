@@ -66,18 +66,19 @@ impl SimulatedDriver {
         Ok(Some(self.faults.info.lock().clone()))
     }
 
-    /// Begins to note bindings.
+    /// Begins to note bindings, for one more user.
     pub(super) fn begin_reports(&self) {
-        self.faults.is_noting.store(true, Ordering::Relaxed);
+        self.faults.users.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends to note bindings.
+    /// Ends to note bindings for one user.
     pub(super) fn end_reports(&self) {
-        self.faults.is_noting.store(false, Ordering::Relaxed);
+        let before = self.faults.users.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "ended as often as begun");
     }
 
     fn log_in_use(&self) -> Option<&BindingLog> {
-        let is_noting = self.faults.is_noting.load(Ordering::Relaxed);
+        let is_noting = self.faults.users.load(Ordering::Relaxed) > 0;
         self.faults.log.as_ref().filter(|_| is_noting)
     }
 

@@ -51,4 +51,6 @@ impl Seen {
 pub(super) struct Watch {
     pub(super) is_on: AtomicBool,
     pub(super) seen: Mutex<HashMap<u64, Seen>, rank::SimulatedResources>,
+    /// Ranges that the library itself is writing.
+    pub(super) unwatched: Mutex<Vec<MemoryRange>, rank::SimulatedOwnWrites>,
 }

@@ -13,6 +13,9 @@ use vkmem_engine::{Call, DeviceMemory, Finding, MemoryHandle, MemoryRange, Viola
 use crate::simulated::driver::SimulatedDriver;
 use crate::simulated::seen::Seen;
 
+/// The class of ranges that the library itself is writing, which are no resources.
+const OWN_WRITES: &str = "";
+
 /// A resource in a memory object.
 struct Bound {
     start: u64,
@@ -81,9 +84,30 @@ impl SimulatedDriver {
         }
     }
 
+    /// Leaves ranges out until [`end_unwatched`](Self::end_unwatched).
+    pub(super) fn begin_unwatched(&self, ranges: &[MemoryRange]) {
+        if self.watches() {
+            self.watch.unwatched.lock().extend(ranges);
+        }
+    }
+
+    /// Watches ranges again, with what is there now.
+    pub(super) fn end_unwatched(&self, ranges: &[MemoryRange]) {
+        let mut unwatched = self.watch.unwatched.lock();
+        self.see_again(ranges);
+        for range in ranges {
+            if let Some(at) = unwatched.iter().position(|it| it == range) {
+                unwatched.swap_remove(at);
+            }
+        }
+    }
+
     fn check_unbound_in(&self, call: Call, memory: MemoryHandle) {
         let Some(size) = self.device.memory(memory).map(|it| it.size) else { return };
-        let bound = self.bound_in(memory);
+        let mut found = Vec::new();
+        // Until the end, so that the library does not begin to write in between.
+        let unwatched = self.watch.unwatched.lock();
+        let bound = self.bound_in(memory, &unwatched);
         let mut start = 0;
         for next in 0..=bound.len() {
             let end = bound.get(next).map_or(size, |it| it.start);
@@ -94,16 +118,20 @@ impl SimulatedDriver {
                 let written = seen.and_then(|seen| seen.update(&self.device, &gap));
                 drop(watched);
                 if let Some(written) = written {
-                    let before = bound[..next].iter().max_by_key(|it| it.end);
-                    self.device.report(call, write_to_nothing(&written, before, bound.get(next)));
+                    let is_resource = |it: &&Bound| it.class != OWN_WRITES;
+                    let before = bound[..next].iter().filter(is_resource).max_by_key(|it| it.end);
+                    let after = bound[next..].iter().find(is_resource);
+                    found.push(write_to_nothing(&written, before, after));
                 }
             }
             start = start.max(bound.get(next).map_or(size, |it| it.end));
         }
+        drop(unwatched);
+        found.into_iter().for_each(|it| self.device.report(call, it));
     }
 
-    /// Returns what is bound to a memory object, by its first byte.
-    fn bound_in(&self, memory: MemoryHandle) -> Vec<Bound> {
+    /// Returns what is bound to a memory object, and the ranges of it that are not watched, by the first byte.
+    fn bound_in(&self, memory: MemoryHandle, unwatched: &[MemoryRange]) -> Vec<Bound> {
         let of = |class, handle, place: MemoryRange| Bound {
             start: place.offset,
             end: place.offset.saturating_add(place.size),
@@ -139,6 +167,8 @@ impl SimulatedDriver {
             }
         }
         drop(images);
+        let ours = unwatched.iter().filter(|it| it.memory == memory);
+        bound.extend(ours.map(|it| of(OWN_WRITES, 0, *it)));
         bound.sort_by_key(|it| it.start);
         bound
     }

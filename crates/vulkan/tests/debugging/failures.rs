@@ -1,6 +1,6 @@
 //! Each driver call fails once: nothing is lost, nothing is reported, and the next call does all of it.
 
-use vkmem_engine::{Algorithm, Call, DeviceError, Error};
+use vkmem_engine::{Algorithm, Call, DeviceError, DeviceMemory, Error};
 use vkmem_vulkan::{CheckStopped, Checked, Completion};
 
 use crate::{FREED, NEW, World, bare};
@@ -134,6 +134,31 @@ fn work_that_ends_late_is_waited_for() {
         world.free(&target);
         world.assert_intact();
         assert_eq!(world.driver.device().call_count(Call::Submit), 4);
+        world.allocator.engine().destroy_pool(pool).unwrap();
+        world.end(&[]);
+    }
+}
+
+/// Without a queue the host reads what the device has written, after an invalidate.
+#[test]
+fn a_failure_of_the_invalidate_is_told_and_no_finding() {
+    for error in ERRORS {
+        let world = World::new("non-coherent");
+        let index = world.types().into_iter().find(|it| world.driver.info().is_non_coherent(*it));
+        let pool = world.pool(index.expect("a type like that"), Some(Algorithm::Tlsf));
+        let made = world.memory(pool, 1000, 16);
+        world.prepare(&[bare(made.id)]);
+        world.driver.set_queue_flags(ash::vk::QueueFlags::empty());
+        let invalidates = || world.driver.device().call_count(Call::Invalidate);
+        let before = invalidates();
+        let calls = each_call_fails(&world, error, || {
+            let checked = world.debugger.check(&world.allocator, !0, None, &|_| None)?;
+            assert_eq!((checked.findings, checked.unchecked), (vec![], vec![]));
+            assert_eq!(checked.ranges, 2);
+            Ok(())
+        });
+        assert!(calls > 0 && invalidates() - before >= 2, "it was called, and it failed");
+        drop(world.allocator.engine().free(made.id).unwrap());
         world.allocator.engine().destroy_pool(pool).unwrap();
         world.end(&[]);
     }

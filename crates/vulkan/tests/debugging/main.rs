@@ -3,6 +3,7 @@
 mod corruption;
 mod failures;
 mod fills;
+mod margins;
 mod regions;
 
 use std::sync::Arc;

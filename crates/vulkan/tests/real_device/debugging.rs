@@ -102,10 +102,11 @@ fn each_byte_is_found_by_the_host_and_by_the_device() {
         // SAFETY: live and not in use.
         let left_out = unsafe { debugger.prepare(&allocator, &targets, Some(NEW)) };
         assert_eq!(left_out, Ok(vec![]));
-        for (_, it) in &made {
+        for (target, it) in &made {
+            let size = if target.image.is_some() { it.size } else { target.buffer_size };
             with_mapped(&allocator, it, 0, |at| {
                 // SAFETY: mapped, and not in use.
-                let found = unsafe { std::slice::from_raw_parts(at, it.size as usize) };
+                let found = unsafe { std::slice::from_raw_parts(at, size as usize) };
                 assert!(found.iter().all(|byte| *byte == NEW), "{by_device}");
             });
         }

@@ -141,7 +141,7 @@ fn bindings_are_noted_from_the_first_allocator_to_the_last() {
     let ended: Vec<_> = log.covering(address, address).iter().map(|it| it.is_unbound).collect();
     assert_eq!(ended, [true]);
     // SAFETY: a simulated device is live.
-    unsafe { driver.release_submissions() };
+    unsafe { driver.end_binding_reports() };
     let before = count();
     let last = buffer(&driver);
     assert_eq!(count(), before);

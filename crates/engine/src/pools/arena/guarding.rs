@@ -1,7 +1,7 @@
 //! Regions with margins: placing them, and listing what nobody may write.
 
 use super::{Arena, State};
-use crate::debugging::guarded::{GuardedRange, GuardedUse};
+use crate::debugging::guarded::{GuardBands, GuardedRange, GuardedUse};
 use crate::device::HostAddress;
 use crate::error::Error;
 use crate::handle::{AllocationId, SlotKey};
@@ -27,6 +27,11 @@ impl List {
             let neighbours = [self.live, None];
             self.ranges.push(GuardedRange { neighbours, ..range });
         }
+    }
+
+    /// Returns where the last range ends.
+    fn end(&self) -> u64 {
+        self.ranges.last().map_or(0, |it| it.offset + it.size)
     }
 
     /// Adds a live allocation with its margins, whose neighbours are those of the allocation.
@@ -70,13 +75,23 @@ impl Arena {
         RegionInfo { offset, size, ..info }
     }
 
-    /// Notes that the margins of a region hold the pattern; `None` if the key is stale.
-    pub(crate) fn note_filled(&self, key: SlotKey) -> Option<Result<(), Error>> {
+    /// Notes that the margins of a region hold the pattern, also in the last `slack` bytes of its payload; `None` if
+    /// the key is stale.
+    pub(crate) fn note_filled(&self, key: SlotKey, slack: u64) -> Option<Result<(), Error>> {
+        let mut state = self.state.lock();
+        let info = state.blocks.suballocator.region(key)?;
+        let payload = self.payload(&state.blocks, key, info).size;
+        let Some(guard) = &mut state.blocks.guard else { return Some(Ok(())) };
+        let marked = guard.filled.mark(key, slack.min(payload));
+        Some(marked.then_some(()).ok_or(Error::NoHostMemory("a margin")))
+    }
+
+    /// Notes that the margins of a region need not hold the pattern any more; returns the slack that they had, `None`
+    /// if they did not hold it.
+    pub(crate) fn note_unfilled(&self, key: SlotKey) -> Option<u64> {
         let mut state = self.state.lock();
         state.blocks.suballocator.region(key)?;
-        let Some(guard) = &mut state.blocks.guard else { return Some(Ok(())) };
-        let marked = guard.filled.mark(key);
-        Some(marked.then_some(()).ok_or(Error::NoHostMemory("a margin")))
+        state.blocks.guard.as_mut()?.filled.remove(key)
     }
 
     /// Returns where a region and its margins lie; `None` if the key is stale. O(1).
@@ -87,8 +102,8 @@ impl Arena {
         let Extent { offset, size } =
             blocks.payload(key, Extent { offset: info.offset, size: info.size });
         let memory = (blocks.memory(info.block).clone(), blocks.lease(info.block));
-        let margin = (blocks.margin_of(key), blocks.is_filled(key));
-        Some(AllocationMemory::new(self.id_of(key), memory, (offset, size), margin))
+        let bands = blocks.bands_of(key);
+        Some(AllocationMemory::new(self.id_of(key), memory, (offset, size), bands))
     }
 
     /// Adds the ranges of each block that nobody may write to `found`, one lock for each block; returns false
@@ -120,7 +135,7 @@ impl Arena {
     ) -> Option<Result<GuardedMemory, Error>> {
         let mut state = self.state.lock();
         let info = state.blocks.suballocator.region(key)?;
-        let beside = with_neighbours.then(|| self.beside(&mut state.blocks, key));
+        let beside = with_neighbours.then(|| self.beside(&mut state, key));
         let id = self.id_of(key);
         let ranges = match beside {
             Some(None) => {
@@ -133,7 +148,7 @@ impl Arena {
             known => {
                 let neighbours = known.flatten().unwrap_or_default();
                 let whole = Extent { offset: info.offset, size: info.size };
-                let margins = self.margins_at(&state, key, whole, id).into_iter().flatten();
+                let margins = margins_at(&state, key, whole, id).into_iter().flatten();
                 margins.map(|it| GuardedRange { neighbours, ..it }).collect()
             }
         };
@@ -141,10 +156,15 @@ impl Arena {
     }
 
     /// Returns the next allocations below and above one in its block; `None` if only a walk over the block tells.
-    fn beside(&self, blocks: &mut Blocks, key: SlotKey) -> Option<[Option<AllocationId>; 2]> {
+    fn beside(&self, state: &mut State, key: SlotKey) -> Option<[Option<AllocationId>; 2]> {
+        let (blocks, moving) = (&mut state.blocks, &state.moving);
         let regions = blocks.suballocator.evicting().ok()?;
         let guard = blocks.guard.as_ref();
-        let is_held = |key| guard.is_some_and(|guard| guard.is_quarantined(key));
+        // The place of a move is not an allocation yet.
+        let is_held = |key| {
+            guard.is_some_and(|guard| guard.is_quarantined(key))
+                || !moving.is_empty() && moving.is_place(key)
+        };
         Some([false, true].map(|upwards| {
             let mut next = regions.neighbour(key, upwards);
             while let Some(it) = next.filter(|it| is_held(it.key)) {
@@ -168,23 +188,6 @@ impl Arena {
         AllocationId::new(self.pool_key, false, key)
     }
 
-    /// Returns the bytes before and behind the payload of a region that hold the pattern.
-    fn margins_at(
-        &self,
-        state: &State,
-        key: SlotKey,
-        whole: Extent,
-        id: AllocationId,
-    ) -> Option<[GuardedRange; 2]> {
-        let guard = state.blocks.guard.as_ref()?;
-        let payload = state.blocks.payload(key, whole);
-        if payload == whole || !guard.filled.contains(key) {
-            return None;
-        }
-        let place = (payload.offset, payload.size);
-        Some(GuardedRange::margins_of(id, place, self.margins.bytes()))
-    }
-
     /// Lists the ranges of a block that nobody may write, by ascending offset; `None` without host memory.
     fn list(
         &self,
@@ -200,25 +203,43 @@ impl Arena {
             let whole = Extent { offset: view.offset, size: view.size };
             let neighbours = [None; 2];
             let Some((key, _)) = view.live else {
-                if with_unused {
-                    let is = GuardedUse::Unused;
-                    let Extent { offset, size } = whole;
-                    list.add(GuardedRange { offset, size, is, id: None, neighbours });
+                // What a region was rounded up by is part of its margin.
+                let (offset, end) = (whole.offset.max(list.end()), whole.offset + whole.size);
+                if with_unused && offset < end {
+                    let (size, from_start, is) = (end - offset, 0, GuardedUse::Unused);
+                    list.add(GuardedRange { offset, size, from_start, is, id: None, neighbours });
                 }
                 return;
             };
+            // The place of a move, or a gap that is held for it, is not an allocation yet.
+            if !state.moving.is_empty() && state.moving.is_place(key) {
+                return;
+            }
             let Some(entry) = quarantine.and_then(|quarantine| quarantine.get(key)) else {
                 let id = self.id_of(key);
-                return list.add_live(id, self.margins_at(state, key, whole, id));
+                return list.add_live(id, margins_at(state, key, whole, id));
             };
             let id = self.id_of(entry.former);
-            let margins = self.margins_at(state, key, whole, id);
+            let margins = margins_at(state, key, whole, id);
             margins.iter().for_each(|[front, _]| list.add(*front));
-            let Extent { offset, size } = blocks.payload(key, whole);
-            let is = GuardedUse::Quarantined;
-            list.add(GuardedRange { offset, size, is, id: Some(id), neighbours });
+            let payload = blocks.payload(key, whole);
+            let (bands, is_filled) = blocks.bands_of(key);
+            let bands = if is_filled { bands } else { GuardBands::default() };
+            list.add(GuardedRange::quarantined(id, (payload.offset, payload.size), bands));
             margins.iter().for_each(|[_, back]| list.add(*back));
         });
         (!list.failed).then_some(list.ranges)
     }
+}
+
+/// Returns the ranges before and behind the contents of a region that hold the pattern.
+fn margins_at(
+    state: &State,
+    key: SlotKey,
+    whole: Extent,
+    id: AllocationId,
+) -> Option<[GuardedRange; 2]> {
+    let (bands, is_filled) = state.blocks.bands_of(key);
+    let payload = state.blocks.payload(key, whole);
+    is_filled.then(|| GuardedRange::margins_of(id, (payload.offset, payload.size), bands))
 }

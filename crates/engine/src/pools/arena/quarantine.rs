@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Arena;
+use crate::debugging::guarded::GuardBands;
 use crate::handle::SlotKey;
 use crate::pools::margin::Extent;
 use crate::pools::memory_object::{MemoryObject, Release};
@@ -18,8 +19,8 @@ pub(crate) struct LeavingRegion {
     pub memory: Arc<MemoryObject>,
     /// Offset of the payload in bytes.
     pub offset: u64,
-    /// Bytes on either side of the payload that hold the pattern.
-    pub margin: u64,
+    /// The margins that hold the pattern.
+    pub bands: GuardBands,
 }
 
 impl Arena {
@@ -41,8 +42,9 @@ impl Arena {
             let info = blocks.suballocator.region(key).expect("it is kept");
             let whole = Extent { offset: info.offset, size: info.size };
             let offset = blocks.payload(key, whole).offset;
-            let margin = if blocks.is_filled(key) { blocks.margin_of(key) } else { 0 };
-            LeavingRegion { key, entry, memory: blocks.memory(info.block).clone(), offset, margin }
+            let (bands, is_filled) = blocks.bands_of(key);
+            let bands = if is_filled { bands } else { GuardBands::default() };
+            LeavingRegion { key, entry, memory: blocks.memory(info.block).clone(), offset, bands }
         }));
         leaving
     }

@@ -1,6 +1,7 @@
 //! Allocations with margins.
 
 use super::Pool;
+use crate::debugging::guarded::{GuardedRange, GuardedUse};
 use crate::device::{HostAddress, MemoryPropertyFlags};
 use crate::error::Error;
 use crate::handle::AllocationId;
@@ -78,12 +79,44 @@ impl Pool {
         }
     }
 
-    /// Notes that the margins of an allocation hold the pattern; `None` if the id is stale.
-    pub(crate) fn note_filled(&self, id: AllocationId) -> Option<Result<(), Error>> {
+    /// Notes that the margins of an allocation hold the pattern, also in its last `slack` bytes; `None` if the id is
+    /// stale.
+    pub(crate) fn note_filled(&self, id: AllocationId, slack: u64) -> Option<Result<(), Error>> {
         match id.is_dedicated() {
-            true => self.dedicated.note_filled(id.key).then_some(Ok(())),
-            false => self.arena.note_filled(id.key),
+            true => self.dedicated.note_filled(id.key, slack).then_some(Ok(())),
+            false => self.arena.note_filled(id.key, slack),
         }
+    }
+
+    /// Notes that the margins of an allocation need not hold the pattern any more; returns the slack that they had,
+    /// `None` if they did not hold it.
+    pub(crate) fn note_unfilled(&self, id: AllocationId) -> Option<u64> {
+        match id.is_dedicated() {
+            true => self.dedicated.note_unfilled(id.key),
+            false => self.arena.note_unfilled(id.key),
+        }
+    }
+
+    /// Notes that an alias of an allocation uses its memory up to an offset of the memory object: so much is no part of
+    /// the margin behind it any more.
+    pub(crate) fn end_slack_before(&self, id: AllocationId, end: u64) -> Option<()> {
+        let place = self.hold_memory_of(id)?;
+        let slack = (place.offset + place.size).saturating_sub(end);
+        if place.is_filled && slack < place.bands.slack {
+            // It has a mark, so there is host memory for it.
+            self.note_filled(id, slack)?.ok()?;
+        }
+        Some(())
+    }
+
+    /// Returns whether a range of a margin or of the quarantine is still what it was. O(allocations in quarantine).
+    pub(crate) fn is_guarded(&self, id: AllocationId, range: &GuardedRange) -> bool {
+        let is_margin = range.is != GuardedUse::Quarantined
+            && self
+                .guarded_ranges_of(id, false)
+                .and_then(Result::ok)
+                .is_some_and(|memory| memory.ranges.iter().any(|it| it.is_same(range)));
+        is_margin || self.is_quarantined(id)
     }
 
     /// Adds the ranges that nobody may write to `found`; returns false without host memory for it.

@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     /// Whether allocations have memory of their own if they can.
     dedicates: bool,
     has_quarantine: bool,
+    /// Whether something else than its resource may have to be bound to memory of its own.
+    reaches_contents: bool,
     arena: Arena,
     dedicated: Dedicated,
 }
@@ -129,6 +131,7 @@ impl Pool {
             margins,
             dedicates,
             has_quarantine: debug.quarantine.is_some(),
+            reaches_contents: debug.quarantine.is_some() || debug.reaches_contents,
             arena,
             dedicated,
         }
@@ -312,8 +315,8 @@ impl Pool {
         let [front, back] = self.dedicated_margins(request, import.is_some());
         // A resource to which memory is dedicated has all of it (VkMemoryDedicatedAllocateInfo).
         let dedicated = dedicated.filter(|_| [front, back] == [0, 0]);
-        // In quarantine the device reads the memory through another buffer.
-        let must_name = is_external || needs.requires_dedicated || !self.has_quarantine;
+        // The device writes and reads contents through another buffer.
+        let must_name = is_external || needs.requires_dedicated || !self.reaches_contents;
         let dedicated = dedicated.filter(|_| must_name);
         // At most one of the two is not 0, as was checked.
         let next = self.rules.memory_allocate_next | request.create_info.memory_allocate_next;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Pool;
+use crate::debugging::guarded::GuardBands;
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::guarded_memory::MemoryAccess;
 use crate::pools::leaving::Quarantined;
@@ -26,12 +27,12 @@ impl Pool {
             any = true;
             if let Some(owner) = self.setup.quarantines.owner() {
                 let of_blocks = regions.iter().map(|it| {
-                    let place = (it.offset, it.margin);
+                    let place = (it.offset, it.bands);
                     self.quarantined(false, it.entry.former, &it.entry, &it.memory, place)
                 });
                 let of_objects = objects.iter().map(|(key, entry)| {
                     let held = &entry.memory;
-                    let place = (held.offset, held.margin(self.margins.bytes()));
+                    let place = (held.offset, held.bands());
                     self.quarantined(true, *key, entry, &held.memory, place)
                 });
                 let mut list = Vec::new();
@@ -55,14 +56,14 @@ impl Pool {
         former: SlotKey,
         entry: &Entry<T>,
         memory: &Arc<MemoryObject>,
-        (offset, margin): (u64, u64),
+        (offset, bands): (u64, GuardBands),
     ) -> Quarantined {
         Quarantined {
             id: AllocationId::new(self.pool_key, dedicated, former),
             memory: MemoryAccess::new(memory.clone()),
             offset,
             size: entry.size,
-            margin,
+            bands,
         }
     }
 }
