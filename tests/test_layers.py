@@ -108,6 +108,7 @@ ROOMS: dict[str, list[str]] = {
         "interop",
         "memory",
         "view",
+        "doctor",
         "cli",
     ],
 }

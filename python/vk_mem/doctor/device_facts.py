@@ -196,7 +196,9 @@ def _facts(
             Heap(heap.size, bool(heap.flags & MemoryHeapFlags.DEVICE_LOCAL), budget, usage)
             for heap, (budget, usage) in zip(memory.memory_heaps, known, strict=True)
         ),
-        types=tuple(MemoryType(it.heap_index, int(it.property_flags)) for it in memory.memory_types),
+        types=tuple(
+            MemoryType(it.heap_index, int(it.property_flags)) for it in memory.memory_types
+        ),
         error=error,
         seconds=seconds,
     )

@@ -107,8 +107,8 @@ class Examination:
         """How many known complaints this machine would meet, for people."""
         met = sum(it.finding is not None for it in self.complaints)
         return (
-            f"Of {counted(len(self.complaints), 'known complaint')} about memory of graphics cards, "
-            f"programs can meet {met} here; the findings say how to avoid each."
+            f"Of {counted(len(self.complaints), 'known complaint')} about memory of graphics "
+            f"cards, programs can meet {met} here; the findings say how to avoid each."
         )
 
     def as_json(self) -> dict[str, Any]:

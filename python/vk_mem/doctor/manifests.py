@@ -1,7 +1,8 @@
 """Finds the files that tell the Vulkan loader which drivers and layers are installed.
 
-The loader reads JSON files ("manifests") from folders of the system and of the user, and variables
-of the environment replace or add to them (its documents: LoaderDriverInterface, LoaderLayerInterface).
+The loader reads JSON files ("manifests") from folders of the system and of the user; variables of
+the environment replace or add to them. The rules are those of its documents LoaderDriverInterface
+and LoaderLayerInterface.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def silent_spill(device: DeviceFacts) -> Finding | None:
         "silent-spill",
         Weight.CARE,
         "When the card is full, its driver may move memory to the computer's without a word",
-        "Programs were then seen to run at a third to a sixth of their speed, and no call reports it.",
+        "Programs were then seen to run at a third to a sixth of their speed; no call reports it.",
         "Ask for memory within the budget and on the card: vk-mem then raises an error instead. "
         "To make room by itself: evict_over_budget=True, and CAN_BECOME_LOST for what can go.",
         setting=(
@@ -154,7 +154,7 @@ def no_resizable_bar(device: DeviceFacts) -> Finding | None:
         "The processor cannot write into the card's memory directly",
         "Each upload takes a copy more. Programs that map the card's memory fail here.",
         "Nothing is needed: upload and download use a copy of the device by themselves. If the "
-        "firmware (BIOS) of the computer has the switch Resizable BAR, turning it on saves the copy.",
+        "firmware (BIOS) of the computer has a switch for Resizable BAR, it saves the copy.",
         setting="allocator.create_buffer(buffer_usage=usage, data=data)",
     )
 
@@ -193,8 +193,8 @@ def several_heaps(device: DeviceFacts) -> Finding | None:
         Weight.CARE,
         f"The computer's memory shows as {len(device.heaps)} heaps, the smallest of "
         f"{size_text(smallest.size)}",
-        "Programs that take the first heap that is fast fill the small one and fail, while there is "
-        "room in the other: on such a machine both are the same memory.",
+        "Programs that take the first heap that is fast fill the small one and fail, while there "
+        "is room in the other: on such a machine both are the same memory.",
         "Do not insist on a memory type. Without required_flags, vk-mem goes on to the next one.",
         setting="allocator.create_buffer(size, usage, preferred_flags='DEVICE_LOCAL')",
     )
@@ -209,10 +209,10 @@ def count_of_memory_objects(device: DeviceFacts) -> Finding | None:
         "count-of-memory-objects",
         Weight.NOTE,
         f"The driver allows {limit:,} memory objects at a time",
-        "Programs that take one for each buffer fail after that many. vk-mem puts many buffers into "
-        "one, and counts. Some drivers allow more than they say.",
-        "Ask for memory of their own (DEDICATED_MEMORY) for few resources. If the driver is known to "
-        "allow more, let it decide.",
+        "Programs that take one for each buffer fail after that many. vk-mem puts many buffers "
+        "into one, and counts. Some drivers allow more than they say.",
+        "Ask for memory of their own (DEDICATED_MEMORY) for few resources. If the driver is known "
+        "to allow more, let it decide.",
         setting="vk_mem.Allocator(device, enforce_allocation_count=False)",
     )
 
@@ -227,8 +227,8 @@ def block_size(device: DeviceFacts) -> Finding | None:
         "block-size",
         Weight.NOTE,
         "Programs that fill the card may run faster with larger blocks",
-        "With llama.cpp and long contexts, blocks of 1 GiB in place of 4 GiB cost 78 % of the speed "
-        "on some cards. vk-mem takes blocks of 256 MiB unless told otherwise.",
+        "With llama.cpp and long contexts, blocks of 1 GiB in place of 4 GiB cost 78 % of the "
+        "speed on some cards. vk-mem takes blocks of 256 MiB unless told otherwise.",
         "Measure your program with both.",
         setting=f"vk_mem.Allocator(device, preferred_block_size={_number(block)})",
     )
@@ -244,7 +244,7 @@ def held_memory(device: DeviceFacts) -> Finding | None:
         Weight.NOTE,
         f"Memory that a program keeps is missing for {whose}",
         "An allocator keeps an empty block of each memory type for the next request, and gives "
-        "blocks back when all in them is freed. Programs were seen to hold many times what they use.",
+        "blocks back when all in them is freed. Programs were seen to hold far more than they use.",
         "Give empty blocks back at once, or call allocator.trim() after a peak.",
         setting="vk_mem.Allocator(device, preferred_block_size=16 << 20, empty_block_retention=0)",
     )
@@ -258,8 +258,8 @@ def fragmentation(device: DeviceFacts) -> Finding | None:
         "fragmentation",
         Weight.NOTE,
         f"The device has {size_text(device.own_memory)}: holes between buffers can use it up",
-        "After hours of loading and freeing, free memory lies in pieces that are too small. Programs "
-        "then run out with much of it free.",
+        "After hours of loading and freeing, free memory lies in pieces that are too small. "
+        "Programs then run out with much of it free.",
         "Let vk-mem move buffers together, before it gives up on a request.",
         setting="vk_mem.Allocator(device, defragment_when_full=True)",
     )
@@ -271,9 +271,7 @@ def slow_driver_allocations(device: DeviceFacts) -> Finding | None:
         longest = max(device.seconds.values())
         if longest < SLOW_ALLOCATION:
             return None
-        what = (
-            f"The driver needs {longest * 1000:.0f} ms for {size_text(TIMED_SIZE)} of new memory"
-        )
+        what = f"The driver needs {longest * 1000:.0f} ms for {size_text(TIMED_SIZE)} of new memory"
     elif device.simulated and _is_card(device):
         what = "Drivers of cards like this one need milliseconds for new memory"
     else:
@@ -297,10 +295,10 @@ def needs_flushes(device: DeviceFacts) -> Finding | None:
         "needs-flushes",
         Weight.CARE,
         "The device may not see what the host writes until it is told (memory is not coherent)",
-        "Programs that were written on another card show old data here, now and then. What has to be "
-        f"told comes in pieces of {size_text(atom)}.",
-        "write, upload and map() tell it by themselves. After writing through mapped, call flush(); "
-        "or ask for coherent memory.",
+        "Programs that were written on another card show old data here, now and then. What has to "
+        f"be told comes in pieces of {size_text(atom)}.",
+        "write, upload and map() tell it by themselves. After writing through mapped, call "
+        "flush(); or ask for coherent memory.",
         setting=(
             "allocator.create_buffer(size, usage, flags='HOST_ACCESS_RANDOM', "
             "required_flags='HOST_COHERENT')"
@@ -365,7 +363,7 @@ def v3dv_pools(device: DeviceFacts) -> Finding | None:
         Weight.NOTE,
         "Large blocks may be refused on a Raspberry Pi",
         "An engine that asked for large pools of memory could not create them and did not start.",
-        "Nothing is needed by default: vk-mem halves a block that is refused. Give pools of your own "
-        "small blocks.",
+        "Nothing is needed by default: vk-mem halves a block that is refused. Give pools of your "
+        "own small blocks.",
         setting="vk_mem.Allocator(device, preferred_block_size=16 << 20)",
     )

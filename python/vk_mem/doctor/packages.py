@@ -1,4 +1,4 @@
-"""Names the packages of each system that bring what is missing, and the commands to install them."""
+"""Names the packages that bring what is missing, and the commands that install them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Probe:
 
 
 def probe(environment: Mapping[str, str] | None = None, patience: float = PATIENCE) -> Probe:
-    """Looks at all devices that Vulkan has in an environment, by default in that of this process."""
+    """Looks at all devices that Vulkan has; `environment` is by default that of this process."""
     here = dict(os.environ if environment is None else environment)
     # The child has to find the same package, however this process found it.
     package = str(Path(vk_mem.__file__).parent.parent)

@@ -12,7 +12,7 @@ from vk_mem.doctor.extensions import extensions_of
 from vk_mem.doctor.finding import Finding, Weight
 from vk_mem.doctor.machine import Machine
 from vk_mem.flags import MemoryPropertyFlags
-from vk_mem.text import counted, known_size, size_text, visible
+from vk_mem.text import known_size, size_text, visible
 
 __all__ = ["report_lines"]
 
@@ -24,7 +24,10 @@ LABELS = {
 }
 INDENT = " " * 6
 CODE = " " * 8
+TITLE = 14
 LEAST_WIDTH = 40
+ANY_NUMBER = 1 << 30
+"""Memory objects from which a limit is none: drivers report the largest number that fits."""
 WRITABLE_VRAM = MemoryPropertyFlags.DEVICE_LOCAL | MemoryPropertyFlags.HOST_VISIBLE
 
 
@@ -45,7 +48,7 @@ def report_lines(examination: Examination, width: int = 80) -> Iterator[tuple[st
     yield "", ""
     yield "What was looked at", "head"
     for title, text in _looked_at(examination.machine):
-        for line in _wrapped(text, width, f"{title:<12}", " " * 12):
+        for line in _wrapped(text, width, f"{title:<{TITLE}}", " " * TITLE):
             yield line, ""
     if examination.machine.best is not None and not examination.machine.simulated:
         yield "", ""
@@ -124,22 +127,24 @@ def _looked_at(machine: Machine) -> Iterator[tuple[str, str]]:
 
 def _device(device: DeviceFacts) -> Iterator[tuple[str, str]]:
     for index, heap in enumerate(device.heaps):
-        where = "of the device" if heap.device_local else "of the computer"
+        own = "shared by both" if device.shares_memory else "of the device"
+        where = own if heap.device_local else "of the computer"
         budget = "" if heap.budget is None else f", {size_text(heap.budget)} of it may be used"
         yield f"  Heap {index}", f"{size_text(heap.size)} {where}{budget}"
     yield "  Writable", _writable(device)
     limits = device.limits
     size = known_size(limits["max_memory_allocation_size"])
+    count = limits["max_memory_allocation_count"]
     yield (
         "  Limits",
-        f"{limits['max_memory_allocation_count']:,} memory objects of "
+        f"{'any number of' if count >= ANY_NUMBER else f'{count:,}'} memory objects of "
         f"{'any size' if size is None else f'{size_text(size)} at most'}; "
         f"granularity {size_text(limits['buffer_image_granularity'])}, "
         f"atom {size_text(limits['non_coherent_atom_size'])}",
     )
     states = extensions_of(device)
     there = [name for name, state in states.items() if state != "missing"]
-    yield "  Extensions", f"{len(there)} of {counted(len(states), 'helpful one')}"
+    yield "  Extensions", f"{len(there)} of {len(states)} that help an allocator"
     for index, seconds in device.seconds.items():
         yield "  Timed", f"64 MiB of memory type {index} taken in {seconds * 1000:.1f} ms"
 

@@ -18,7 +18,8 @@ VALIDATION = "VK_LAYER_KHRONOS_validation"
 HARMLESS_LAYERS = ("VK_LAYER_MESA_device_select", "VK_LAYER_NV_optimus")
 """Layers that come with drivers and choose among devices."""
 SIMULATED_MEANWHILE = (
-    "Until then, programs can use a simulated card: vk_mem.SimulatedDevice(), which needs no driver."
+    "Until then, programs can use a simulated card, which needs no driver: "
+    "vk_mem.SimulatedDevice()."
 )
 OTHER_SYSTEMS = {
     "win32": "Install the driver of the card's maker (NVIDIA, AMD or Intel); Vulkan comes with it.",
@@ -104,8 +105,8 @@ def _bad_drivers(machine: Machine) -> Iterator[Finding]:
                 "driver-crashes",
                 Weight.BROKEN,
                 f"The driver of {path} does not work: {driver.crashed}",
-                "The loader loads all drivers into each program, so this one can take down programs "
-                "that use another card.",
+                "The loader loads all drivers into each program, so this one can take down "
+                "programs that use another card.",
                 "Update or remove the driver. To go on without it, set the variable below.",
                 command=f"export VK_LOADER_DRIVERS_DISABLE='{Path(path).name}'",
             )
