@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,11 +103,15 @@ def machine_here(environment: Mapping[str, str] | None = None) -> Machine:
     here = os.environ if environment is None else environment
     seen = drivers_of(here)
     installed = drivers_of({key: it for key, it in here.items() if key not in DRIVER_VARIABLES})
+    # Each waits for a process of its own.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        whole = pool.submit(probe, here)
+        drivers = tuple(pool.map(lambda it: _try_driver(it, here), seen))
     return Machine(
         computer_here(),
-        tuple(_try_driver(it, here) for it in seen),
+        drivers,
         tuple(layers_of(here)),
-        probe(here),
+        whole.result(),
         {name: here[name] for name in VARIABLES if here.get(name)},
         tuple(it.path for it in installed if it not in seen),
     )

@@ -176,10 +176,7 @@ def small_window(device: DeviceFacts) -> Finding | None:
         "that is both fast and writable run out of it at once.",
         "Turn on Resizable BAR (or Smart Access Memory) in the firmware (BIOS) of the computer. "
         "vk-mem puts only what the host writes often there, and falls back when it is full.",
-        setting=(
-            "allocator.create_buffer(size, usage, flags='HOST_ACCESS_SEQUENTIAL_WRITE|"
-            "HOST_ACCESS_ALLOW_TRANSFER_INSTEAD')"
-        ),
+        setting="allocator.create_buffer(buffer_usage=usage, data=data)",
     )
 
 
@@ -315,8 +312,8 @@ def uncached_host_memory(device: DeviceFacts) -> Finding | None:
         Weight.CARE,
         "Reading results back is slow: no memory here is cached for the processor",
         "Each access goes to main memory; a loop over single values takes many times as long.",
-        "Read in one piece into an array of your own, and work on that.",
-        setting="allocator.create_buffer(size, usage, flags='HOST_ACCESS_RANDOM').read()",
+        "Read in one piece into an array of your own (read_into, download), and work on that.",
+        setting="allocator.create_buffer(size, usage, flags='HOST_ACCESS_RANDOM')",
     )
 
 
@@ -333,8 +330,7 @@ def granularity(device: DeviceFacts) -> Finding | None:
         "that mix many small ones waste memory.",
         "Put images into a pool of their own.",
         setting=(
-            "allocator.create_pool(like=(('R8G8B8A8_UNORM', (64, 64), 'SAMPLED'), {}), "
-            "ignore_buffer_image_granularity=True)"
+            "allocator.create_pool(memory_type_index=0, ignore_buffer_image_granularity=True)"
         ),
     )
 

@@ -42,7 +42,9 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
         hidden = list(_hidden_drivers(machine))
         yield from hidden
         yield from _bad_drivers(machine)
-        if not machine.devices and not any(it.weight is Weight.BROKEN for it in hidden):
+        # A variable that names no driver is the cause; to install one would not help.
+        named_nothing = any(it.key == "variable-names-missing-driver" for it in hidden)
+        if not machine.devices and not named_nothing:
             yield _no_device(machine)
     yield from _idle_cards(machine)
     yield from _switched_on(machine)
@@ -85,7 +87,7 @@ def _hidden_drivers(machine: Machine) -> Iterator[Finding]:
     else:
         yield Finding(
             "variable-hides-drivers",
-            Weight.NOTE,
+            Weight.BROKEN if machine.hidden and not machine.devices else Weight.NOTE,
             f"{variable} is set: programs see the drivers that it names and no others",
             f"A graphics card whose driver it does not name cannot be used. {others}",
             "Remove the variable if a card is missing here.",
