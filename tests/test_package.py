@@ -118,7 +118,7 @@ def test_the_import_loads_nothing_else() -> None:
 def test_what_is_loaded_later_is_there_from_the_start() -> None:
     code = """
         import vk_mem, vk_mem.dump
-        for module in (vk_mem, vk_mem.dump):
+        for module in (vk_mem.dump, vk_mem):
             assert set(module.__all__) <= set(dir(module)), module
             for names in module._MODULES.values():
                 for name in names:
@@ -131,7 +131,7 @@ def test_what_is_loaded_later_is_there_from_the_start() -> None:
                 print(error)
     """
     done = run_python(code)
-    said = [f"module {name!r} has no attribute 'nothing'" for name in ("vk_mem", "vk_mem.dump")]
+    said = [f"module {name!r} has no attribute 'nothing'" for name in ("vk_mem.dump", "vk_mem")]
     assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
 
 
