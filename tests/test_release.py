@@ -43,8 +43,8 @@ def test_what_does_not_agree_is_not_released(
     check_release: ModuleType, kind: str, name: str, version: str, changelog: str, found: str
 ) -> None:
     said = check_release.problems(kind, name, version, changelog)
-    assert len(said) == (1 if found else 0), said
-    assert not found or found in said[0]
+    assert bool(said) == bool(found), said
+    assert not found or any(found in it for it in said)
 
 
 def test_notes_are_the_section_of_the_version(check_release: ModuleType) -> None:

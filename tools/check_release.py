@@ -1,4 +1,4 @@
-"""Checks that a tag, the version of the workspace and the changelog agree, before anything is built.
+"""Checks that a tag, the version of the workspace and the changelog agree before a release.
 
     python3 tools/check_release.py tag v0.2.0 [--notes]
     python3 tools/check_release.py branch main
