@@ -201,6 +201,18 @@ def test_a_variable_that_hides_drivers(tmp_path: Path) -> None:
     assert finding(broken, "variable-hides-drivers").weight is Weight.BROKEN
 
 
+@pytest.mark.parametrize("name", ["VK_LOADER_DRIVERS_SELECT", "VK_LOADER_DRIVERS_DISABLE"])
+def test_a_variable_that_filters_drivers(name: str) -> None:
+    drivers = (Driver(Manifest("/lvp.json")),)
+    found = judged(drivers=drivers, variables={name: "*nvidia*"})
+    assert keys(found) == ["variable-filters-drivers"], "nothing has to be installed"
+    assert found.findings[0].weight is Weight.BROKEN
+    assert found.findings[0].command == f"unset {name}"
+    harmless = judged(device("nvidia-h200"), variables={name: "*intel*"})
+    assert finding(harmless, "variable-filters-drivers").weight is Weight.NOTE
+    assert harmless.verdict is Verdict.WORKS
+
+
 # ---- what the system shows ----
 
 

@@ -39,12 +39,12 @@ def system_findings(machine: Machine) -> Iterator[Finding]:
     if is_loader_missing(machine):
         yield _loader_missing(machine)
     else:
-        hidden = list(_hidden_drivers(machine))
+        hidden = [*_hidden_drivers(machine), *_filtered_drivers(machine)]
         yield from hidden
         yield from _bad_drivers(machine)
-        # A variable that names no driver is the cause; to install one would not help.
-        named_nothing = any(it.key == "variable-names-missing-driver" for it in hidden)
-        if not machine.devices and not named_nothing:
+        # Where a variable is the cause, it would not help to install a driver.
+        causes = ("variable-names-missing-driver", "variable-filters-drivers")
+        if not machine.devices and not any(it.key in causes for it in hidden):
             yield _no_device(machine)
     yield from _idle_cards(machine)
     yield from _switched_on(machine)
@@ -93,6 +93,20 @@ def _hidden_drivers(machine: Machine) -> Iterator[Finding]:
             "Remove the variable if a card is missing here.",
             command=_unset(machine, variable),
         )
+
+
+def _filtered_drivers(machine: Machine) -> Iterator[Finding]:
+    """Finds variables by which the loader leaves out drivers that are installed."""
+    for name in ("VK_LOADER_DRIVERS_SELECT", "VK_LOADER_DRIVERS_DISABLE"):
+        if name in machine.variables:
+            yield Finding(
+                "variable-filters-drivers",
+                Weight.NOTE if machine.devices else Weight.BROKEN,
+                f"{name} leaves out drivers: {machine.variables[name]}",
+                "A graphics card whose driver is left out cannot be used, and no program says why.",
+                "Remove the variable if a card is missing here.",
+                command=_unset(machine, name),
+            )
 
 
 def _unset(machine: Machine, variable: str) -> str:
