@@ -99,7 +99,7 @@ def dumps(tmp_path: Path) -> tuple[Path, Path]:
 # ---- all commands ----
 
 
-@pytest.mark.parametrize("command", ["info", "demo", "view", "stats", "top"])
+@pytest.mark.parametrize("command", ["info", "demo", "doctor", "view", "stats", "top"])
 def test_every_command_explains_itself(command: str) -> None:
     text = good(command, "--help", columns=100)
     assert "--json" in text and "Exit status" in text

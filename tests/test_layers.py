@@ -109,6 +109,7 @@ ROOMS: dict[str, list[str]] = {
         "interop",
         "memory",
         "view",
+        "doctor",
         "cli",
     ],
 }

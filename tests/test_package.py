@@ -106,11 +106,33 @@ def test_the_import_loads_nothing_else() -> None:
         import sys
         import vk_mem
         unwanted = {"numpy", "cffi", "_cffi_backend", "vulkan", "volkano", "rich", "typer", "cuda"}
-        unwanted |= {"PIL", "vk_mem.view"}
+        unwanted |= {"PIL", "vk_mem.view", "vk_mem.cli", "vk_mem.doctor", "vk_mem.dump.model"}
+        unwanted |= {"vk_mem.observe.serve", "vk_mem.memory.buffer_heap", "json", "secrets"}
+        unwanted |= {"socket", "argparse", "asyncio", "subprocess", "concurrent.futures"}
         print(sorted(unwanted & set(sys.modules)))
     """
     done = run_python(code, "-I", "-W", "error")
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_what_is_loaded_later_is_there_from_the_start() -> None:
+    code = """
+        import vk_mem, vk_mem.dump
+        for module in (vk_mem.dump, vk_mem):
+            assert set(module.__all__) <= set(dir(module)), module
+            for names in module._MODULES.values():
+                for name in names:
+                    assert name in module.__all__ and name not in vars(module), name
+                    found = getattr(module, name)
+                    assert vars(module)[name] is found
+            try:
+                module.nothing
+            except AttributeError as error:
+                print(error)
+    """
+    done = run_python(code)
+    said = [f"module {name!r} has no attribute 'nothing'" for name in ("vk_mem.dump", "vk_mem")]
+    assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
 
 
 def test_the_import_loads_no_vulkan() -> None:

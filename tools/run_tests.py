@@ -39,6 +39,7 @@ SLOW_PYTHON = {
     "test_buffer_heap_interrupts.py": "interrupts at every moment",
     "test_cli.py": "the command line, in a process for each call",
     "test_cli_streams.py": "the command line with odd streams and arguments",
+    "test_doctor_machines.py": "the doctor on this machine, and with drivers that crash",
     "test_exit.py": "processes that end with things left open",
     "test_interpreter.py": "calls while the interpreter ends, subinterpreters, forks in a call",
     "test_many.py": "many at once, with each call of the driver failing once",

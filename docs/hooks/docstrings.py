@@ -107,8 +107,10 @@ def _enumeration(cls: griffe.Class) -> None:
     for name, member in list(cls.members.items()):
         if not member.is_attribute or name.startswith("_"):
             continue
-        value = int(str(member.value).replace("_", ""), 0)
-        shown = hex(value) if str(member.value).startswith("0x") else str(value)
+        shown = str(member.value)
+        if shown[:1].isdigit():
+            value = int(shown.replace("_", ""), 0)
+            shown = hex(value) if shown.startswith("0x") else str(value)
         words = "" if member.docstring is None else " ".join(member.docstring.value.split())
         rows.append(f"| `{name}` | {shown} | {words} |")
         del cls.members[name]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from vk_mem import interop
+from vk_mem._lazy import attribute as _attribute
 from vk_mem._lazy import load as _load
 from vk_mem._records import AllocationRecord
 from vk_mem._vk_mem import (
@@ -50,7 +51,7 @@ from vk_mem._vk_mem import (
     list_physical_devices,
 )
 from vk_mem.debugging.options import Debug
-from vk_mem.dump import Diff, Dump, diff, load_dump
+from vk_mem.dump import diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.dump.held import DebugStatistics
 from vk_mem.errors import (
@@ -94,7 +95,6 @@ from vk_mem.flags import (
     SharingMode,
 )
 from vk_mem.memory.arrays import SubresourceLayout
-from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
 from vk_mem.memory.buffer_range import BufferRange
 from vk_mem.memory.defragmentation import (
     DefragmentationPolicy,
@@ -102,18 +102,20 @@ from vk_mem.memory.defragmentation import (
     Location,
     Move,
 )
-from vk_mem.memory.resource_cache import ResourceCache
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 from vk_mem.observe.faults import AddressOwner, FaultAddress, FaultReport, FaultVendorInfo
 from vk_mem.observe.leaks import Leak, Leaks
-from vk_mem.observe.measure import Measurement, statistics
-from vk_mem.observe.serve import StatsServer, serve_stats
 from vk_mem.observe.tables import HeapBudgets
 
 if _TYPE_CHECKING:
     from vk_mem import view
+    from vk_mem.dump import Diff, Dump
+    from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
+    from vk_mem.memory.resource_cache import ResourceCache
+    from vk_mem.observe.measure import Measurement, statistics
+    from vk_mem.observe.serve import StatsServer, serve_stats
 
 __all__ = [
     "AddressOwner",
@@ -221,11 +223,25 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "vk_mem.dump": ("Diff", "Dump"),
+    "vk_mem.memory.buffer_heap": ("BufferHeap", "BufferSlice"),
+    "vk_mem.memory.resource_cache": ("ResourceCache",),
+    "vk_mem.observe.measure": ("Measurement", "statistics"),
+    "vk_mem.observe.serve": ("StatsServer", "serve_stats"),
+}
+
+
 def __getattr__(name: str) -> _Any:
-    """Imports `vk_mem.view` on first use: most programs never draw."""
+    """Imports on first use what many programs never need."""
     if name == "view":
         return _load("vk_mem.view")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _attribute(__name__, _MODULES, name)
+
+
+def __dir__() -> list[str]:
+    """Lists what is not imported yet as well."""
+    return sorted({*globals(), *__all__})
 
 
 # Loads now what the native module needs: while the interpreter shuts down, imports fail.

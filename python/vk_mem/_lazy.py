@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
-__all__ = ["load"]
+__all__ = ["attribute", "load"]
 
 # At shutdown the interpreter empties `sys.modules`, and imports fail.
 _loaded: dict[str, ModuleType] = {}
@@ -30,3 +32,17 @@ def load(name: str) -> ModuleType:
         return _loaded[name]
     _loaded[name] = module
     return module
+
+
+def attribute(package: str, modules: Mapping[str, tuple[str, ...]], name: str) -> Any:
+    """Returns a name of a package that one of its modules defines, and keeps it in the package.
+
+    `modules` has the names by module. Raises `AttributeError` for any other name, and what `load`
+    raises.
+    """
+    for module, names in modules.items():
+        if name in names:
+            found = getattr(load(module), name)
+            setattr(sys.modules[package], name, found)
+            return found
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")

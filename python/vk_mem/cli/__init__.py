@@ -1,4 +1,5 @@
-"""The command `vk-mem`. Needs the extra `vk-mem[cli]`; `vk-mem demo` needs NumPy as well.
+"""The command `vk-mem`. Needs the extra `vk-mem[cli]`, except for `vk-mem doctor`; `vk-mem demo`
+needs NumPy as well.
 
 Exit status: 0 on success, 1 on failure, 2 for wrong usage. Errors are one line on stderr.
 """
@@ -40,6 +41,11 @@ def _run() -> int:
         import rich  # noqa: F401
         import typer
     except ModuleNotFoundError as missing:
+        if sys.argv[1:2] == ["doctor"]:
+            # Whoever has trouble with an installation must not need more of it to be helped.
+            from vk_mem.doctor.__main__ import main as examine
+
+            return examine(sys.argv[2:], "vk-mem doctor")
         return _failed(f"the command line needs {missing.name}: pip install 'vk-mem[cli]'")
     from vk_mem.cli.commands import app
     from vk_mem.cli.output import say

@@ -18,6 +18,7 @@ from vk_mem.cli.devices import (
     size_text,
     version_text,
 )
+from vk_mem.cli.doctor import DOCTOR_EXIT_CODES, doctor
 from vk_mem.cli.dumps import stats, view
 from vk_mem.cli.output import (
     EXIT_CODES,
@@ -81,6 +82,7 @@ def root(
     """The options of the command itself."""
 
 
+app.command(epilog=DOCTOR_EXIT_CODES)(doctor)
 for command in (view, stats, top):
     app.command(epilog=EXIT_CODES)(command)
 

@@ -64,18 +64,7 @@ class Diff:
 
 
 def diff(a: Source, b: Source) -> Diff:
-    """Compares two sources: live allocators, dumps, paths or JSON texts.
-
-    Two allocations match if their pool, block, offset, size, type and name are equal. Dedicated
-    allocations have no offset; equal ones are matched by count. An allocation that was freed and
-    made again at the same place counts as the same.
-
-    What is left over counts as moved if each dump has exactly one allocation with this name, size,
-    type, usage, user data, call site, memory type and pool. Without a name and without user data
-    nothing tells two allocations apart, and such are never said to have moved.
-
-    Raises what `load_dump` raises.
-    """
+    """Does what `vk_mem.diff` says."""
     a, b = as_dump(a), as_dump(b)
     first = [(_identity(entry), entry) for entry in _entries(a)]
     second = [(_identity(entry), entry) for entry in _entries(b)]

@@ -32,19 +32,7 @@ Source = Dump | HasSnapshot | str | os.PathLike[str] | Mapping[str, object]
 
 
 def load_dump(source: str | bytes | os.PathLike[str] | Mapping[str, object]) -> Dump:
-    """Reads a dump from a path, from JSON as text or bytes, or from parsed JSON.
-
-    Dumps of `Allocator.build_stats_string`, VMA 2 and 3 (`vmaBuildStatsString`), and D3D12MA 2
-    (`Allocator::BuildStatsString`) are read.
-
-    A text that begins with `{`, or has several lines and a `{`, is JSON; any other is a path. UTF-8
-    and UTF-16 are detected. A log may surround the dump: the last complete dump in it is read. Lone
-    surrogates in names become U+FFFD.
-
-    Raises `DumpError` if the input is no dump (truncated, wrong types, negative sizes, ranges
-    outside their block) or no regular file, such as a FIFO or a device; `OSError` if the file
-    cannot be read.
-    """
+    """Does what `vk_mem.load_dump` says."""
     if isinstance(source, Mapping):
         return _dump(source, "")
     if isinstance(source, bytes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -23,7 +22,7 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         return "a text"
     if isinstance(value, bool) or value is None:
-        return json.dumps(value)
+        return "null" if value is None else str(value).lower()
     if isinstance(value, int | float):
         short = -(10**30) < value < 10**30
         return str(value) if short else "a huge number"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from vk_mem.dump.evictions import EvictionStatistics
-from vk_mem.dump.held import DebugStatistics
-from vk_mem.dump.model import Figures
+from typing import TYPE_CHECKING
+
 from vk_mem.text import count_text, percent, size_text
+
+if TYPE_CHECKING:
+    from vk_mem.dump.evictions import EvictionStatistics
+    from vk_mem.dump.held import DebugStatistics
+    from vk_mem.dump.model import Figures
 
 MOST_FLAGS = 64
 """Flags shown of a heap, type or pool; Vulkan's flags have at most as many bits."""
