@@ -135,6 +135,20 @@ def test_what_is_loaded_later_is_there_from_the_start() -> None:
     assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("program", "loaded"),
+    [
+        ("import vk_mem", False),
+        ("import vk_mem; device = vk_mem.SimulatedDevice()", False),
+        ("import vk_mem; it = vk_mem.Allocator(vk_mem.SimulatedDevice())", True),
+    ],
+)
+def test_the_end_loads_dumps_only_for_allocators(program: str, loaded: bool) -> None:
+    last = "import atexit, sys; atexit.register(lambda: print('vk_mem.dump.load' in sys.modules))"
+    done = run_python(f"{last}\n{program}")
+    assert (done.returncode, done.stdout.strip()) == (0, str(loaded)), done.stderr
+
+
 def test_the_import_loads_no_vulkan() -> None:
     if not Path("/proc/self/maps").exists():
         pytest.skip("no /proc here")

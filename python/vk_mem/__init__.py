@@ -6,6 +6,7 @@ Start with a `Device` (`Device.open()`, `Device.wrap(...)`, or a `SimulatedDevic
 
 import atexit as _atexit
 import os as _os
+import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -246,6 +247,21 @@ def __dir__() -> list[str]:
 
 # Loads now what the native module needs: while the interpreter shuts down, imports fail.
 _look_up_names()
+
+
+def _load_for_the_end() -> None:
+    """Loads what a call of an allocator may need that is left open until imports fail.
+
+    An object keeps its class, so the class has more references if there is an allocator. Names that
+    a program gave to it count as well, and cost a few milliseconds here.
+    """
+    if _sys.getrefcount(Allocator) > _ALLOCATOR_REFERENCES:
+        for module in ("vk_mem.dump.load", "vk_mem.dump.compare"):
+            _load(module)
+
+
+_ALLOCATOR_REFERENCES = _sys.getrefcount(Allocator)
+_atexit.register(_load_for_the_end)
 # Closes open allocators while the interpreter can still report what they hold.
 _atexit.register(_close_all_at_exit)
 # A driver's threads and locks do not survive a fork: calls in the child raise instead of hanging.
