@@ -19,6 +19,7 @@ ROOMS: dict[str, list[str]] = {
         "error.rs",
         "debugging",
         "request.rs",
+        "recording",
         "check.rs",
         "statistics.rs",
         "heap",

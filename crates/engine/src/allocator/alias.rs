@@ -4,6 +4,7 @@ use super::Allocator;
 use crate::error::Error;
 use crate::handle::Allocation;
 use crate::pools::pool::place::AllocationPlace;
+use crate::recording::{Told, is_active};
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;
@@ -33,12 +34,24 @@ impl Allocator {
         let place = self.pools.with_pool(base.id.pool_key(), |pool| pool.place(base.id));
         let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
-        Ok(Allocation {
+        let made = Allocation {
             offset: base.offset + request.local_offset,
             size: request.requirements.size,
             mapped: base.mapped.map(|address| address.at(request.local_offset)),
             ..*base
-        })
+        };
+        if is_active() {
+            self.tell_alias(base, request, &made);
+        }
+        Ok(made)
+    }
+
+    /// Notes, for those who record it, that a resource has ended that was [placed](Self::alias) in the memory of another
+    /// one. Frees nothing.
+    pub fn end_alias(&self, alias: &Allocation) {
+        if is_active() {
+            self.recorder().tell_now(&Told::EndAlias(alias));
+        }
     }
 }
 

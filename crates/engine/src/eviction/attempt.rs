@@ -8,6 +8,7 @@ use super::rule::Reach;
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::memory_object::Release;
 use crate::pools::registry::Pools;
+use crate::recording::is_active;
 use crate::suballocator::RegionTag;
 
 /// Attempts of one request: others may use the victims between choice and deed.
@@ -112,6 +113,9 @@ pub(super) fn commit_in_group(
     }
     let mut claim = Claim { records: &mut records, marks, done: false };
     claim.done = act(&keys);
+    if claim.done && is_active() {
+        group.tell_losses(marks);
+    }
     claim.done
 }
 

@@ -3,6 +3,7 @@
 use super::Arena;
 use crate::error::Error;
 use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
+use crate::recording::{Told, is_active};
 use crate::statistics::Statistics;
 use crate::suballocator::Suballocator;
 
@@ -10,6 +11,10 @@ impl Arena {
     /// Counts blocks, allocations and unused ranges. O(regions).
     pub fn statistics(&self) -> Statistics {
         let mut state = self.state.lock();
+        if is_active() && state.blocks.suballocator.has_unmerged() {
+            // Where the next regions go depends on when others were merged.
+            self.setup.ledger.recorder.tell_now(&Told::Merge(self.pool_key));
+        }
         state.blocks.suballocator.settle();
         let mut statistics = Statistics::default();
         if state.blocks.guard.is_some() {

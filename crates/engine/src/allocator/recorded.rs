@@ -1,0 +1,112 @@
+//! Recording of an allocator: who is told, and what of calls that several files share.
+
+use std::sync::Arc;
+
+use super::Allocator;
+use crate::allocator::alias::AliasRequest;
+use crate::error::{Error, FailedItem};
+use crate::handle::{Allocation, PoolKey};
+use crate::recording::{Recorder, RecorderSlot, Subject, Told, is_active, with_subjects};
+use crate::request::{AllocationRequest, ImportRequest};
+
+/// Returns the resource of a call that is about one.
+fn first(subjects: &[Subject]) -> &Subject {
+    subjects.first().unwrap_or(&Subject::None)
+}
+
+impl Allocator {
+    pub(crate) fn recorder(&self) -> &RecorderSlot {
+        &self.setup.ledger.recorder
+    }
+
+    /// Sets who is told all that the allocator does from now on, `None` for nobody; returns who was. That one is told
+    /// nothing more once this has returned. What the driver has reported of heaps is told first.
+    ///
+    /// Recording costs nothing while nobody is told but one load for each call and lock.
+    pub fn set_recorder(&self, recorder: Option<Arc<dyn Recorder>>) -> Option<Arc<dyn Recorder>> {
+        let begins = recorder.is_some();
+        let before = self.recorder().set(recorder);
+        if begins && self.reports_budgets() {
+            let heaps = 0..self.device().info().heaps.len() as u32;
+            heaps.for_each(|heap| self.setup.ledger.tell_report(heap));
+        }
+        before
+    }
+
+    /// Returns whether the driver reports usage and budgets of heaps (`VK_EXT_memory_budget`).
+    pub fn reports_budgets(&self) -> bool {
+        self.setup.ledger.asks_driver()
+    }
+
+    /// Allocates the next block of a pool if it runs low, as the thread of
+    /// [`prefetch`](crate::AllocatorOptions::prefetch) does by itself.
+    pub fn prefetch(&self, pool: PoolKey) {
+        self.pools.prefetch(pool);
+    }
+
+    /// Tells those who record the allocator something that is not a call of it: see [`Told`].
+    #[inline]
+    pub fn tell_recorder<'a>(&self, told: impl FnOnce() -> Told<'a>) {
+        if is_active() {
+            self.recorder().tell_now(&told());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn tell_made(&self, request: &AllocationRequest, made: Allocation) {
+        with_subjects(|subjects| {
+            self.recorder().tell(&Told::Allocate(request, first(subjects), Ok(&made)));
+        });
+    }
+
+    #[cold]
+    pub(super) fn tell_refused(&self, request: &AllocationRequest, error: &Error) {
+        with_subjects(|subjects| {
+            self.recorder().tell_now(&Told::Allocate(request, first(subjects), Err(error)));
+        });
+    }
+
+    #[cold]
+    pub(super) fn tell_many(
+        &self,
+        requests: &[AllocationRequest],
+        made: &Result<Vec<Allocation>, FailedItem>,
+    ) {
+        with_subjects(|subjects| {
+            let subjects = if subjects.len() == requests.len() { subjects } else { &[] };
+            let recorder = self.recorder();
+            match made {
+                Ok(made) if made.is_empty() => {}
+                Ok(made) => recorder.tell(&Told::AllocateMany(requests, subjects, Ok(made))),
+                Err(failed) => {
+                    recorder.tell_now(&Told::AllocateMany(requests, subjects, Err(failed)));
+                }
+            }
+        });
+    }
+
+    #[cold]
+    pub(super) fn tell_import(&self, request: &ImportRequest, made: &Result<Allocation, Error>) {
+        with_subjects(|subjects| {
+            let told = Told::Import(request, first(subjects), made.as_ref());
+            match made {
+                Ok(_) => self.recorder().tell(&told),
+                Err(_) => self.recorder().tell_now(&told),
+            }
+        });
+    }
+
+    #[cold]
+    pub(super) fn tell_alias(&self, base: &Allocation, request: &AliasRequest, made: &Allocation) {
+        with_subjects(|subjects| {
+            self.recorder().tell_now(&Told::Alias {
+                base,
+                requirements: &request.requirements,
+                kind: request.kind,
+                subject: first(subjects),
+                made,
+            });
+        });
+    }
+}
