@@ -58,6 +58,7 @@ ROOMS: dict[str, list[str]] = {
         "write",
         "json.rs",
         "numbering.rs",
+        "record",
         "usage.rs",
         "replay",
         "perfetto",

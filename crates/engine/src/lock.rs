@@ -78,6 +78,8 @@ ranks! {
     PrefetchThread,
     /// The thread that gives memory back. Alone, as the prefetch thread, and for the same reason.
     ReclaimThread,
+    /// The thread that writes a recording. Alone, as those two.
+    RecordingThread,
     /// The queue of a device. Held around `vkQueueSubmit` and `vkQueueWaitIdle`.
     Queue,
     /// Command buffers in flight and the progress of the queue. After the queue, as a submission gets its

@@ -96,7 +96,7 @@ impl Allocator {
             flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))
         })?;
         if is_active() {
-            self.recorder().tell_now(&Told::Flush(ranges));
+            self.recorder().tell_of_many(ranges.len(), &Told::Flush(ranges));
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Allocator {
             invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))
         })?;
         if is_active() {
-            self.recorder().tell_now(&Told::Invalidate(ranges));
+            self.recorder().tell_of_many(ranges.len(), &Told::Invalidate(ranges));
         }
         Ok(())
     }

@@ -152,7 +152,7 @@ impl Allocator {
         }
         all.names = names;
         if let Some(live) = live.filter(|it| !it.is_empty()) {
-            self.recorder().tell(&Told::FreeMany(&live));
+            self.recorder().tell_of_many(live.len(), &Told::FreeMany(&live));
         }
         all
     }

@@ -44,6 +44,11 @@ impl Allocator {
         self.pools.prefetch(pool);
     }
 
+    /// Merges freed regions of a pool, as counting them does.
+    pub fn merge_freed(&self, pool: PoolKey) {
+        let _ = self.pools.with_pool(pool, |pool| Some(pool.statistics()));
+    }
+
     /// Tells those who record the allocator something that is not a call of it: see [`Told`].
     #[inline]
     pub fn tell_recorder<'a>(&self, told: impl FnOnce() -> Told<'a>) {
@@ -75,14 +80,13 @@ impl Allocator {
     ) {
         with_subjects(|subjects| {
             let subjects = if subjects.len() == requests.len() { subjects } else { &[] };
-            let recorder = self.recorder();
-            match made {
-                Ok(made) if made.is_empty() => {}
-                Ok(made) => recorder.tell(&Told::AllocateMany(requests, subjects, Ok(made))),
-                Err(failed) => {
-                    recorder.tell_now(&Told::AllocateMany(requests, subjects, Err(failed)));
-                }
-            }
+            let made = match made {
+                Ok(made) if made.is_empty() => return,
+                Ok(made) => Ok(made.as_slice()),
+                Err(failed) => Err(failed),
+            };
+            let told = Told::AllocateMany(requests, subjects, made);
+            self.recorder().tell_of_many(requests.len(), &told);
         });
     }
 

@@ -92,6 +92,9 @@ impl<'a> Attempt<'a> {
         match owner.evict(victims, commit) {
             Ok(done) => done,
             Err(in_use) => {
+                if is_active() {
+                    self.eviction.tell_refused(&in_use);
+                }
                 self.spare(&in_use);
                 false
             }

@@ -10,10 +10,11 @@ use super::owner::EvictionOwner;
 use super::rule::{Priority, Reach, Rule};
 use super::stamps::Clock;
 use crate::error::Error;
-use crate::handle::{Allocation, PoolKey};
+use crate::handle::{Allocation, AllocationId, PoolKey};
 use crate::heap::ledger::HeapLedger;
 use crate::lock::{RwLock, rank};
 use crate::pools::pool::Pool;
+use crate::recording::Told;
 
 /// Chunks of allocations whose bounds are corrected in a frame: 10 to 15 us if none of them is in the cache.
 const CORRECTIONS: usize = 24;
@@ -89,6 +90,12 @@ impl Eviction {
         let before = std::mem::replace(&mut *self.owner.write(), owner);
         // Without the lock: it may run foreign code.
         drop(before);
+    }
+
+    /// Tells who records the allocator what its owner refused to lose.
+    #[cold]
+    pub(super) fn tell_refused(&self, in_use: &[AllocationId]) {
+        self.ledger.recorder.tell_now(&Told::RefuseLosses(in_use));
     }
 
     pub(super) fn owner(&self) -> Option<Arc<dyn EvictionOwner>> {

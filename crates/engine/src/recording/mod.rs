@@ -18,7 +18,7 @@ mod slot;
 mod subject;
 mod told;
 
-pub use order::is_active;
+pub use order::{is_active, next as next_number};
 pub(crate) use slot::RecorderSlot;
 pub(crate) use subject::with_subjects;
 pub use subject::{Subject, set_subject, set_subjects};

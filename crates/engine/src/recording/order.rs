@@ -45,8 +45,13 @@ fn give_number() {
     LAST.set(next());
 }
 
-/// Returns a new number.
-pub(crate) fn next() -> u64 {
+/// Returns the first of several new numbers.
+pub(crate) fn next_of(count: usize) -> u64 {
+    NEXT.fetch_add(count as u64, Relaxed)
+}
+
+/// Returns a new number: for what is told besides the calls of an allocator.
+pub fn next() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 

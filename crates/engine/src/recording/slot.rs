@@ -35,6 +35,16 @@ impl RecorderSlot {
         }
     }
 
+    /// Tells what was done to `count` objects, each of which gets a number.
+    #[cold]
+    #[inline(never)]
+    pub fn tell_of_many(&self, count: usize, told: &Told<'_>) {
+        let slot = self.0.read_recursive();
+        if let Some(recorder) = &*slot {
+            recorder.tell(order::next_of(count + 1), told);
+        }
+    }
+
     /// Tells what takes effect now; the number that this thread got last is left to the call that it is in.
     #[cold]
     #[inline(never)]

@@ -12,7 +12,8 @@ use crate::request::{
 /// Receives what an allocator does.
 pub trait Recorder: Send + Sync {
     /// Called at the end of a call, or in its middle for what it did before. `number` is the place of the event in the
-    /// order in which all events of the process took effect. It may run under short locks of the engine: it takes short
+    /// order in which all events of the process took effect; what is about several
+    /// allocations has a number for each, and one more in front: `number` is the first of them. It may run under short locks of the engine: it takes short
     /// locks only, calls no driver, and does not call back.
     fn tell(&self, number: u64, told: &Told<'_>);
 }
@@ -68,6 +69,10 @@ pub enum Told<'a> {
     DestroyPool(PoolId),
     /// An allocation got a name, or lost it.
     Name(AllocationId, Option<&'a str>),
+    /// A pool got a name, or lost it.
+    NamePool(PoolId, Option<&'a str>),
+    /// Custom data of an allocation were set, which show themselves as this text.
+    Data(AllocationId, Option<&'a str>),
     /// Memory was mapped.
     Map(AllocationId),
     /// A map was undone.
@@ -104,6 +109,8 @@ pub enum Told<'a> {
     Touch(AllocationId),
     /// Evictable allocations are about to be marked as lost.
     Lose(&'a [AllocationId]),
+    /// The owner refused to lose allocations, as they are in use.
+    RefuseLosses(&'a [AllocationId]),
     /// The owner ended an allocation that was lost.
     EndLost(AllocationId),
     /// All that may be lost was taken away, of a pool or of all: so many.

@@ -183,6 +183,7 @@ impl Row {
                 self.set_placed(placed.as_ref());
             }
             Call::CreateLost { allocation }
+            | Call::KeepSource { allocation, .. }
             | Call::Query { allocation }
             | Call::RequestFree { allocation }
             | Call::SetData { allocation, .. }

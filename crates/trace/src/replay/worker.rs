@@ -34,6 +34,8 @@ pub(super) struct Worker<'w> {
     pub routes: HashMap<(u16, u32), u32>,
     /// The live allocations, where samples must not look into the allocators.
     pub places: Option<Places>,
+    /// Numbers of the places that allocations leave when their moves end, by those of the allocations.
+    pub kept_sources: HashMap<u32, u32>,
 }
 
 /// Returns how many of the events after a group event belong to it: those of its thread and kind.
@@ -72,6 +74,7 @@ impl<'w> Worker<'w> {
             open_losses: HashMap::new(),
             routes: HashMap::new(),
             places: keeps_places.then(Places::default),
+            kept_sources: HashMap::new(),
         }
     }
 
@@ -79,6 +82,12 @@ impl<'w> Worker<'w> {
     pub fn play(&mut self, index: usize) -> usize {
         let event = self.world.trace.event(index);
         self.world.gauges.set_event(index);
+        if self.world.is_exact
+            && let Some(instance) = self.world.instance(event.allocator)
+            && !matches!(event.call, Call::AllocateMemory { .. } | Call::FreeMemory { .. })
+        {
+            instance.driver.begin_call(event.thread);
+        }
         if let Call::Group { kind, count } = event.call {
             let members = members(&self.world.trace, index, kind, count);
             if members > 0 {
@@ -146,11 +155,19 @@ impl<'w> Worker<'w> {
             | Call::ProposeMove { .. }
             | Call::EndMove { .. }
             | Call::EndPass { .. }
+            | Call::RefuseMoves { .. }
+            | Call::LimitPasses { .. }
+            | Call::KeepSource { .. }
             | Call::EndDefragmentation { .. } => self.defragmentation(index, event),
             Call::AllocateMemory { .. } | Call::FreeMemory { .. } | Call::Budget { .. } => {
                 self.driver(event);
             }
             Call::Trim { .. } => self.trim(event),
+            Call::QueryBudget { .. }
+            | Call::EndQuarantine { .. }
+            | Call::MergeFreed { .. }
+            | Call::Prefetch { .. }
+            | Call::RefuseLosses { .. } => self.upkeep(event),
             Call::CreateSpace { .. }
             | Call::DestroySpace { .. }
             | Call::ClearSpace { .. }
