@@ -360,9 +360,16 @@ fn check(trace: Trace, what: &str, least: u64) -> (String, Trace) {
     let settings = ReplaySettings { records: true, ..ReplaySettings::default() };
     let played = replay(&trace, &settings).expect("sound settings");
     let report = played.report();
-    assert_eq!(report.skipped.iter().next(), None, "{what}: {report}");
     let placements = &report.placements;
+    if let Some(first) = &placements.first {
+        for (index, event) in trace.events().enumerate().take(first.event + 3) {
+            if index + 12 > first.event {
+                eprintln!("{index}: {} {} {:?}", event.sequence, event.thread, event.call);
+            }
+        }
+    }
     assert_eq!((placements.differing, &placements.first), (0, &None), "{what}");
+    assert_eq!(report.skipped.iter().next(), None, "{what}: {report}");
     assert!(placements.checked >= least, "{what}: {report}");
     assert_eq!(report.failed_now.count + report.succeeded_now.count, 0, "{what}: {report}");
     let allocator = played.allocator(0).expect("it exists");

@@ -33,7 +33,11 @@ impl Allocator {
             pool.update_tag(id, |_| ())?;
             Some(self.eviction.add(pool, allocation, priority))
         });
-        made.unwrap_or(Err(Error::UseAfterFree))
+        let made = made.unwrap_or(Err(Error::UseAfterFree));
+        if made.is_ok() && is_active() {
+            self.recorder().tell_now(&Told::MakeEvictable(id, priority));
+        }
+        made
     }
 
     /// Ends an evictable allocation; see [`Evictable::end`].

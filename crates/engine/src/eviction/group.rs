@@ -150,8 +150,9 @@ impl Group {
                 continue;
             }
             let lost = chunk.end(record as usize % CHUNK);
-            if lost && is_active() {
-                self.tell_of(&records, record, Told::EndLost);
+            if is_active() {
+                let told = if lost { Told::EndLost } else { Told::EndEvictable };
+                self.tell_of(&records, record, told);
             }
             records.remove(record, lost);
             return lost;

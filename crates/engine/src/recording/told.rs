@@ -105,6 +105,10 @@ pub enum Told<'a> {
     AllocateMemory(&'a MemoryAllocateInfo, Result<MemoryHandle, DeviceError>),
     /// `vkFreeMemory` is about to be called.
     FreeMemory(MemoryHandle),
+    /// An allocation can be lost from now on. With its priority.
+    MakeEvictable(AllocationId, f32),
+    /// An allocation cannot be lost any more.
+    EndEvictable(AllocationId),
     /// An evictable allocation was used for the first time in a frame.
     Touch(AllocationId),
     /// Evictable allocations are about to be marked as lost.

@@ -551,6 +551,13 @@ calls! {
         /// Number of the allocation that moves.
         of: u32,
     }
+    /// An allocation can be lost from now on, or cannot any more.
+    111 MakeEvictable "make_evictable" {
+        /// Number of the allocation.
+        allocation: u32,
+        /// Its priority from 0 to 1; `None`: it cannot be lost any more.
+        priority: Option<f32>,
+    }
     /// The program refused to lose allocations in the call that follows, as they are in use.
     110 RefuseLosses "refuse_losses" {
         /// Numbers of the allocations.

@@ -184,6 +184,7 @@ impl Row {
             }
             Call::CreateLost { allocation }
             | Call::KeepSource { allocation, .. }
+            | Call::MakeEvictable { allocation, .. }
             | Call::Query { allocation }
             | Call::RequestFree { allocation }
             | Call::SetData { allocation, .. }

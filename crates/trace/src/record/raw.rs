@@ -101,6 +101,8 @@ pub(super) enum What {
     },
     AllocateMemory(MemoryAllocateInfo, Result<MemoryHandle, DeviceError>),
     FreeMemory(MemoryHandle),
+    MakeEvictable(AllocationId, f32),
+    EndEvictable(AllocationId),
     Touch(AllocationId),
     Lose(Box<[AllocationId]>),
     RefuseLosses(Box<[AllocationId]>),
@@ -214,6 +216,8 @@ impl What {
             }
             Told::AllocateMemory(info, made) => Self::AllocateMemory(*info, made),
             Told::FreeMemory(memory) => Self::FreeMemory(memory),
+            Told::MakeEvictable(id, priority) => Self::MakeEvictable(id, priority),
+            Told::EndEvictable(id) => Self::EndEvictable(id),
             Told::Touch(id) => Self::Touch(id),
             Told::Lose(ids) => Self::Lose(ids.into()),
             Told::RefuseLosses(ids) => Self::RefuseLosses(ids.into()),

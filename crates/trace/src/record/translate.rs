@@ -101,6 +101,14 @@ impl Writing {
             }
             What::Map(id) => self.about(head, *id, |allocation| Call::Map { allocation }),
             What::Unmap(id) => self.about(head, *id, |allocation| Call::Unmap { allocation }),
+            What::MakeEvictable(id, priority) => {
+                let priority = Some(*priority);
+                self.about(head, *id, |allocation| Call::MakeEvictable { allocation, priority });
+            }
+            What::EndEvictable(id) => {
+                let priority = None;
+                self.about(head, *id, |allocation| Call::MakeEvictable { allocation, priority });
+            }
             What::Touch(id) => {
                 if let Some(number) = self.numbers.get(of, *id) {
                     self.push(head, Call::Touch { allocations: Numbers::new(&[number]) });

@@ -294,7 +294,9 @@ impl Worker<'_> {
     ) {
         let create_info = &asked.engine.create_info;
         let mut kind = LiveKind::Memory;
-        if create_info.flags.contains(AllocationCreateFlags::CAN_BECOME_LOST) {
+        let can_be_lost = create_info.flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
+        // Else it is an event of its own.
+        if can_be_lost && !self.world.is_told {
             let priority = create_info.priority.unwrap_or(PRIORITY);
             self.world.watch_losses(instance);
             if let Ok(evictable) = instance.allocator.make_evictable(&it, priority) {

@@ -115,6 +115,40 @@ impl Worker<'_> {
         });
     }
 
+    /// Lets an allocation be lost from now on, or no more.
+    fn make_evictable(
+        &mut self,
+        event: &Event<'_>,
+        instance: &Instance,
+        number: u32,
+        priority: Option<f32>,
+    ) {
+        // Without the lock of the allocation, as the engine takes its own.
+        let before = self.world.allocations.with(number, |live| match &live.kind {
+            LiveKind::Memory | LiveKind::Evictable(_) => {
+                let kind = std::mem::replace(&mut live.kind, LiveKind::Memory);
+                Some((live.allocation, kind))
+            }
+            LiveKind::Alias | LiveKind::Lost => None,
+        });
+        let Some(Some((it, before))) = before else { return self.tally.skip(NO_OBJECT) };
+        if let LiveKind::Evictable(evictable) = before
+            && evictable.end()
+        {
+            // It is lost here, and not in the recording: that is counted as a loss.
+            self.world.allocations.with(number, |live| live.kind = LiveKind::Lost);
+            return self.record(event, event.call.clone());
+        }
+        if let Some(priority) = priority {
+            self.world.watch_losses(instance);
+            if let Ok(evictable) = instance.allocator.make_evictable(&it, priority) {
+                let kind = LiveKind::Evictable(Box::new(evictable));
+                self.world.allocations.with(number, |live| live.kind = kind);
+            }
+        }
+        self.record(event, event.call.clone());
+    }
+
     /// Plays uses and losses.
     pub fn losses(&mut self, index: usize, event: &Event<'_>) {
         let Some(instance) = self.instance(event) else { return };
@@ -123,6 +157,9 @@ impl Worker<'_> {
                 let _ = self.timed(Kind::Touch, || Ok(()));
                 allocations.iter().for_each(|number| self.touch(number));
                 self.record(event, event.call.clone());
+            }
+            Call::MakeEvictable { allocation, priority } => {
+                self.make_evictable(event, instance, *allocation, *priority);
             }
             Call::Lose { allocations } => {
                 for number in allocations.iter() {

@@ -33,10 +33,12 @@ impl EvictionOwner for LossWatcher {
         victims: &[AllocationId],
         commit: &mut dyn FnMut() -> bool,
     ) -> Result<bool, Vec<AllocationId>> {
-        let refused = self.refused.lock().pop_front();
-        if let Some(refused) = refused {
+        let mut all = self.refused.lock();
+        let is_this = |refused: &Vec<AllocationId>| refused.iter().all(|it| victims.contains(it));
+        if let Some(refused) = all.pop_front_if(|it| is_this(it)) {
             return Err(refused);
         }
+        drop(all);
         let done = commit();
         if done {
             self.lost.lock().extend_from_slice(victims);

@@ -416,7 +416,11 @@ impl Worker<'_> {
 
     fn end_pass(&mut self, event: &Event<'_>, instance: &Instance, number: u32) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
-        let left = std::mem::take(&mut run.moves);
+        // The engine tells each move that ends.
+        let left = match self.world.is_told {
+            true => Vec::new(),
+            false => std::mem::take(&mut run.moves),
+        };
         if self.world.is_exact
             && let Some(part) = run.parts.get_mut(run.part)
         {

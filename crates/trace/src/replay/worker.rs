@@ -148,6 +148,7 @@ impl<'w> Worker<'w> {
             Call::Name { .. } | Call::SetData { .. } => self.describe(index, event),
             Call::Touch { .. }
             | Call::Lose { .. }
+            | Call::MakeEvictable { .. }
             | Call::MakeLost { .. }
             | Call::EvictOverBudget { .. } => self.losses(index, event),
             Call::BeginDefragmentation { .. }

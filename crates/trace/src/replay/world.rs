@@ -98,6 +98,7 @@ impl World {
         let can_be_lost =
             |flags: AllocationCreateFlags| flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
         let tracks = has(trace, Kind::BeginDefragmentation)
+            || has(trace, Kind::MakeEvictable)
             || trace.dictionary().requests().iter().any(|it| can_be_lost(it.flags));
         Self {
             is_exact: settings.is_as_recorded()
