@@ -83,6 +83,7 @@ ROOMS: dict[str, list[str]] = {
         "errors.rs",
         "process",
         "observe",
+        "recording",
         "arguments",
         "lifetime",
         "debugging",

@@ -212,6 +212,10 @@ ranks! {
     HeapReport,
     /// Who records an allocator. Before what it keeps; after all locks of the engine under which it is told.
     Recorder,
+    /// Who records an allocator, as its Python object knows it. Alone.
+    Attached,
+    /// The allocators of a recording. Alone.
+    AttachedAllocators,
     /// What a recorder has encoded. Before the events that are not, which are taken while it is held.
     Recording,
     /// Events that were told to a recorder and are not encoded yet. Alone: told under other short locks.

@@ -30,7 +30,7 @@ pub use format::{Encoder, VERSION};
 pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 pub use read::{detect, load, load_as};
 pub use record::{
-    CallSiteFrame, Finished, Recording, RecordingOptions, Source, Target, set_call_site,
+    CallSiteFrame, Finished, OnFailure, Recording, RecordingOptions, Source, Target, set_call_site,
 };
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,

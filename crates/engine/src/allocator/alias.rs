@@ -4,7 +4,6 @@ use super::Allocator;
 use crate::error::Error;
 use crate::handle::Allocation;
 use crate::pools::pool::place::AllocationPlace;
-use crate::recording::{Told, is_active};
 use crate::request::{MemoryRequirements, ResourceKind};
 use crate::suballocator::granularity::{align_up, conflict};
 use crate::words::bytes;
@@ -40,18 +39,7 @@ impl Allocator {
             mapped: base.mapped.map(|address| address.at(request.local_offset)),
             ..*base
         };
-        if is_active() {
-            self.tell_alias(base, request, &made);
-        }
         Ok(made)
-    }
-
-    /// Notes, for those who record it, that a resource has ended that was [placed](Self::alias) in the memory of another
-    /// one. Frees nothing.
-    pub fn end_alias(&self, alias: &Allocation) {
-        if is_active() {
-            self.recorder().tell_now(&Told::EndAlias(alias));
-        }
     }
 }
 

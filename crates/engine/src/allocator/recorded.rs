@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Allocator;
 use crate::allocator::alias::AliasRequest;
+use crate::device::{MemoryAllocateInfo, MemoryHandle};
 use crate::error::{Error, FailedItem};
-use crate::handle::{Allocation, PoolKey};
+use crate::handle::{Allocation, PoolId, PoolKey};
 use crate::recording::{Recorder, RecorderSlot, Subject, Told, is_active, with_subjects};
 use crate::request::{AllocationRequest, ImportRequest};
 
@@ -36,6 +37,27 @@ impl Allocator {
     /// Returns whether the driver reports usage and budgets of heaps (`VK_EXT_memory_budget`).
     pub fn reports_budgets(&self) -> bool {
         self.setup.ledger.asks_driver()
+    }
+
+    /// Returns the custom pools, for a recording that begins in the middle.
+    pub fn custom_pools(&self) -> Vec<PoolId> {
+        let mut found = Vec::new();
+        self.pools.each_custom(|pool| {
+            if let PoolKey::Custom(id) = pool.pool_key() {
+                found.push(id);
+            }
+        });
+        found
+    }
+
+    /// Returns all memory objects with what they were allocated as, for a recording that begins in the middle.
+    /// O(memory objects).
+    pub fn memory_objects(&self) -> Vec<(MemoryHandle, MemoryAllocateInfo)> {
+        let mut found = Vec::new();
+        self.pools.each(|pool| {
+            pool.each_memory(&mut |memory| found.push((memory.handle, memory.info)));
+        });
+        found
     }
 
     /// Allocates the next block of a pool if it runs low, as the thread of
@@ -101,16 +123,26 @@ impl Allocator {
         });
     }
 
-    #[cold]
-    pub(super) fn tell_alias(&self, base: &Allocation, request: &AliasRequest, made: &Allocation) {
-        with_subjects(|subjects| {
-            self.recorder().tell_now(&Told::Alias {
-                base,
-                requirements: &request.requirements,
-                kind: request.kind,
-                subject: first(subjects),
-                made,
+    /// Tells those who record the allocator of a resource that was placed in the memory of another one; `handle` is its Vulkan handle and whether that is an image.
+    #[inline]
+    pub fn tell_alias(
+        &self,
+        base: &Allocation,
+        request: &AliasRequest,
+        made: &Allocation,
+        handle: (u64, bool),
+    ) {
+        if is_active() {
+            with_subjects(|subjects| {
+                self.recorder().tell_now(&Told::Alias {
+                    base,
+                    requirements: &request.requirements,
+                    kind: request.kind,
+                    subject: first(subjects),
+                    made,
+                    handle,
+                });
             });
-        });
+        }
     }
 }

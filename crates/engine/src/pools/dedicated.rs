@@ -334,6 +334,11 @@ impl Dedicated {
         (inside.slots.len() as u64, inside.bytes)
     }
 
+    /// Calls `visit` with each memory object, under the lock.
+    pub(crate) fn each_memory(&self, visit: &mut dyn FnMut(&MemoryObject)) {
+        self.inside.lock().slots.iter().for_each(|(_, slot)| visit(&slot.memory));
+    }
+
     /// Counts memory objects and allocations. O(slots).
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();

@@ -56,9 +56,11 @@ pub enum Told<'a> {
         subject: &'a Subject,
         /// Its place.
         made: &'a Allocation,
+        /// Its Vulkan handle, and whether that is an image.
+        handle: (u64, bool),
     },
-    /// Such a resource ended.
-    EndAlias(&'a Allocation),
+    /// The resource of a Vulkan handle ended, which may be an alias; true if it is an image.
+    EndAlias(u64, bool),
     /// An allocation was freed.
     Free(AllocationId),
     /// Allocations were freed in one call.

@@ -21,6 +21,8 @@ struct Inside {
     is_idle: bool,
     /// Whether somebody waits until all is written, or the recording ends.
     hurry: bool,
+    /// Whether nothing is recorded any more.
+    is_closed: bool,
 }
 
 /// Told events, in the order in which they came.
@@ -37,7 +39,7 @@ impl Inbox {
 
     pub fn with_room_for(most: usize) -> Self {
         let events = Vec::with_capacity(FULL.min(most) + 64);
-        let inside = Inside { events, dropped: 0, is_idle: false, hurry: false };
+        let inside = Inside { events, dropped: 0, is_idle: false, hurry: false, is_closed: false };
         Self { inside: Mutex::new(inside), changed: Condvar::new(), most }
     }
 
@@ -45,6 +47,9 @@ impl Inbox {
     #[inline]
     pub fn push(&self, event: Raw) {
         let mut inside = self.inside.lock();
+        if inside.is_closed {
+            return;
+        }
         if inside.events.len() >= self.most
             || (inside.events.len() == inside.events.capacity()
                 && inside.events.try_reserve(FULL).is_err())
@@ -66,6 +71,15 @@ impl Inbox {
         let mut inside = self.inside.lock();
         let events = std::mem::replace(&mut inside.events, empty);
         (events, std::mem::take(&mut inside.dropped))
+    }
+
+    /// Takes no more events, and drops those that are there.
+    pub fn close(&self) {
+        let mut inside = self.inside.lock();
+        inside.is_closed = true;
+        let events = std::mem::take(&mut inside.events);
+        drop(inside);
+        drop(events);
     }
 
     /// Lets the writer look now.

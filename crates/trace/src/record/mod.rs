@@ -26,5 +26,5 @@ mod translate;
 mod writer;
 mod writing;
 
-pub use recording::{Finished, Recording, RecordingOptions, Target};
+pub use recording::{Finished, OnFailure, Recording, RecordingOptions, Target};
 pub use source::{CallSiteFrame, Source, set_call_site};

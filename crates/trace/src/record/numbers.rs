@@ -20,14 +20,12 @@ pub(super) struct Live {
     pub is_lost: bool,
 }
 
-/// An alias: what it lies in, its offset, its size.
-type AliasKey = (u16, AllocationId, u64, u64);
-
 /// Numbers of objects of all allocators of a recording. Lost allocations keep theirs until they are freed.
 #[derive(Debug)]
 pub(super) struct Numbers {
     allocations: Map<(u16, AllocationId), Live>,
-    aliases: Map<AliasKey, Vec<u32>>,
+    /// By handle, and whether it is an image.
+    aliases: Map<(u16, (u64, bool)), u32>,
     pools: Map<(u16, PoolId), u32>,
     memories: Map<(u16, u64), u32>,
     threads: Map<u32, u32>,
@@ -137,21 +135,15 @@ impl Numbers {
     }
 
     /// Numbers an alias.
-    pub fn add_alias(&mut self, allocator: u16, it: &Allocation) -> u32 {
+    pub fn add_alias(&mut self, allocator: u16, handle: (u64, bool)) -> u32 {
         let number = self.next_allocation();
-        self.aliases.entry((allocator, it.id, it.offset, it.size)).or_default().push(number);
+        self.aliases.insert((allocator, handle), number);
         number
     }
 
     /// Forgets an alias; returns its number.
-    pub fn remove_alias(&mut self, allocator: u16, it: &Allocation) -> Option<u32> {
-        let key = (allocator, it.id, it.offset, it.size);
-        let all = self.aliases.get_mut(&key)?;
-        let number = all.pop();
-        if all.is_empty() {
-            self.aliases.remove(&key);
-        }
-        number
+    pub fn remove_alias(&mut self, allocator: u16, handle: (u64, bool)) -> Option<u32> {
+        self.aliases.remove(&(allocator, handle))
     }
 
     /// Numbers a pool.
@@ -186,6 +178,11 @@ impl Numbers {
         self.next_memory = self.next_memory.wrapping_add(1);
         self.memories.insert((allocator, handle.0), number);
         number
+    }
+
+    /// Returns whether a memory object has a number.
+    pub fn has_memory(&self, allocator: u16, handle: MemoryHandle) -> bool {
+        self.memories.contains_key(&(allocator, handle.0))
     }
 
     /// Returns the number of a memory object; one that was there before the recording began gets its number now.

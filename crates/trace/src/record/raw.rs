@@ -74,9 +74,9 @@ pub(super) enum What {
         base: Allocation,
         requirements: MemoryRequirements,
         kind: ResourceKind,
-        of: Box<(Subject, Allocation)>,
+        of: Box<(Subject, Allocation, (u64, bool))>,
     },
-    EndAlias(Allocation),
+    EndAlias(u64, bool),
     Free(AllocationId),
     FreeMany(Box<[AllocationId]>),
     CreatePool(Box<PoolCreateInfo>, Result<PoolId, Box<RawFailure>>),
@@ -158,6 +158,20 @@ pub(super) struct RawMany {
 }
 
 impl What {
+    /// Returns whether it has the call site that was set.
+    #[inline]
+    pub fn has_site(&self) -> bool {
+        matches!(
+            self,
+            Self::Allocate(..)
+                | Self::Refused(..)
+                | Self::AllocateMany(_)
+                | Self::Import(_)
+                | Self::Alias { .. }
+                | Self::CreatePool(..)
+        )
+    }
+
     /// Copies what was told.
     #[inline]
     pub fn of(told: &Told<'_>) -> Self {
@@ -189,13 +203,13 @@ impl What {
             Told::Import(request, subject, Err(error)) => {
                 Self::Refused(request.whole, *subject, RawFailure::of(error))
             }
-            Told::Alias { base, requirements, kind, subject, made } => Self::Alias {
+            Told::Alias { base, requirements, kind, subject, made, handle } => Self::Alias {
                 base: *base,
                 requirements: *requirements,
                 kind,
-                of: Box::new((*subject, *made)),
+                of: Box::new((*subject, *made, handle)),
             },
-            Told::EndAlias(alias) => Self::EndAlias(*alias),
+            Told::EndAlias(handle, is_image) => Self::EndAlias(handle, is_image),
             Told::Free(id) | Told::EndLost(id) => Self::Free(id),
             Told::FreeMany(ids) => Self::FreeMany(ids.into()),
             Told::CreatePool(info, made) => {

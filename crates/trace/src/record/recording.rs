@@ -44,6 +44,18 @@ pub struct RecordingOptions {
     pub extensions: Vec<(String, bool)>,
     /// The most events that wait to be encoded; more are dropped. `None`: 131,072.
     pub most_waiting: Option<usize>,
+    /// Called once, by the thread that writes, if the output fails.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// A function that is called when an output fails.
+#[derive(Clone)]
+pub struct OnFailure(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFailure")
+    }
 }
 
 /// What was recorded when a recording has ended.
@@ -76,6 +88,7 @@ pub(super) struct Shared {
     /// Rounds of the thread.
     pub written: AtomicU64,
     has_failed: AtomicBool,
+    on_failure: Option<OnFailure>,
     clock: Clock,
 }
 
@@ -118,7 +131,11 @@ impl Shared {
     /// Notes that the output failed.
     pub fn fail(&self, error: io::Error) {
         self.state.lock().error = Some(error);
+        self.inbox.close();
         self.has_failed.store(true, Release);
+        if let Some(on_failure) = &self.on_failure {
+            (on_failure.0)();
+        }
     }
 }
 
@@ -170,7 +187,9 @@ impl Recording {
             allocators: 0,
         });
         let (ends, written, has_failed) = Default::default();
-        let shared = Arc::new(Shared { inbox, state, ends, written, has_failed, clock });
+        let on_failure = options.on_failure;
+        let shared = Shared { inbox, state, ends, written, has_failed, on_failure, clock };
+        let shared = Arc::new(shared);
         let theirs = shared.clone();
         let thread = thread::Builder::new().name("vk_mem record".into());
         let thread = thread.spawn(move || writer::run(&theirs, out))?;
@@ -208,7 +227,9 @@ impl Recording {
     }
 
     /// Writes a text into the recording.
-    pub fn mark(&self, source: &Source, text: &str) {
+    pub fn mark(&self, text: &str) {
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let source = Source { inbox, allocator: 0, clock };
         source.push(next_number(), What::Mark(text.into()), false);
     }
 

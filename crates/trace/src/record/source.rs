@@ -32,8 +32,8 @@ fn thread() -> u32 {
     }
 }
 
-/// Sets the call site of the calls of this thread that follow, by the number that its allocator
-/// [defined](Source::define_call_site); `None`: they have none.
+/// Sets the call site of the next call of this thread that creates something, by the number that its allocator
+/// [defined](Source::define_call_site); `None`: it has none.
 pub fn set_call_site(number: Option<u32>) {
     SITE.set(number.unwrap_or(NO_SITE));
 }
@@ -66,11 +66,12 @@ impl Source {
 
     #[inline]
     pub(super) fn push(&self, number: u64, what: What, is_state: bool) {
+        let site = if what.has_site() { SITE.replace(NO_SITE) } else { NO_SITE };
         let head = Head {
             number,
             time: (self.clock)(),
             thread: thread(),
-            site: SITE.get(),
+            site,
             allocator: self.allocator,
             is_state,
         };

@@ -129,6 +129,9 @@ impl Writing {
                 }
             }
             What::AllocateMemory(info, made) => {
+                if head.is_state && made.is_ok_and(|it| self.numbers.has_memory(of, it)) {
+                    return;
+                }
                 let memory = made.ok().map(|handle| self.numbers.add_memory(of, handle));
                 self.push(
                     head,
@@ -179,7 +182,7 @@ impl Writing {
                 );
             }
             What::Alias { base, requirements, kind, of: it } => {
-                let (subject, made) = &**it;
+                let (subject, made, handle) = &**it;
                 let request = AllocationRequest {
                     requirements: *requirements,
                     create_info: Default::default(),
@@ -189,12 +192,13 @@ impl Writing {
                 };
                 let (request, _) = self.request(of, &request, subject);
                 let Some(number) = self.numbers.get(of, base.id) else { return };
-                let allocation = self.numbers.add_alias(of, made);
+                let allocation = self.numbers.add_alias(of, *handle);
                 let (size, offset) = (Some(requirements.size), made.offset - base.offset);
                 self.push(head, Call::Alias { allocation, base: number, request, size, offset });
             }
-            What::EndAlias(alias) => {
-                if let Some(allocation) = self.numbers.remove_alias(of, alias) {
+            What::EndAlias(handle, is_image) => {
+                let handle = (*handle, *is_image);
+                if let Some(allocation) = self.numbers.remove_alias(of, handle) {
                     self.push(head, Call::Free { allocation });
                 }
             }
@@ -397,6 +401,10 @@ impl Writing {
         made: &vkmem_engine::Allocation,
     ) {
         let of = head.allocator;
+        if head.is_state && self.numbers.get(of, made.id).is_some() {
+            // It was told when it was created, while what existed was listed.
+            return;
+        }
         let size = Some(request.requirements.size);
         let (request, buffer_size) = self.request(of, request, subject);
         let (allocation, placed) = (self.numbers.add(of, made), self.numbers.placed(of, made));

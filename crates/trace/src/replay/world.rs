@@ -18,7 +18,7 @@ use super::objects::{Live, LivePool, LiveVirtual, Run, Space, Table};
 use super::rules::device_of;
 use super::settings::{ReplayDevice, ReplaySettings};
 use crate::description::{BUDGETS, NO, STAYS_MAPPED};
-use crate::event::{Call, Kind, PLACED};
+use crate::event::{Call, Kind, PLACED, STATE};
 use crate::numbering::{Numbering, makes_allocation};
 use crate::trace::Trace;
 
@@ -103,7 +103,9 @@ impl World {
         Self {
             is_exact: settings.is_as_recorded()
                 && trace.description().device.is_some()
-                && says_places(trace),
+                && says_places(trace)
+                // What existed before may have got its place in any way.
+                && !trace.columns().flags().iter().any(|flags| flags & STATE != 0),
             mapping: TypeMapping::new(&recorded, &info),
             info,
             is_told: trace.description().is_told(),

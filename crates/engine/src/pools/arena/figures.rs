@@ -2,6 +2,7 @@
 
 use super::Arena;
 use crate::error::Error;
+use crate::pools::memory_object::MemoryObject;
 use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
 use crate::recording::{Told, is_active};
 use crate::statistics::Statistics;
@@ -25,6 +26,11 @@ impl Arena {
         let mut blocks = state.blocks.iter().map(|(block, _)| block);
         state.blocks.suballocator.count(&mut blocks, &mut statistics);
         statistics
+    }
+
+    /// Calls `visit` with the memory object of each block, under the lock.
+    pub(crate) fn each_memory(&self, visit: &mut dyn FnMut(&MemoryObject)) {
+        self.state.lock().blocks.iter().for_each(|(_, memory)| visit(memory));
     }
 
     /// Copies all blocks and regions, under one lock. O(regions).
