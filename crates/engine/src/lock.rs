@@ -78,8 +78,6 @@ ranks! {
     PrefetchThread,
     /// The thread that gives memory back. Alone, as the prefetch thread, and for the same reason.
     ReclaimThread,
-    /// The thread that writes a recording. Alone, as those two.
-    RecordingThread,
     /// The queue of a device. Held around `vkQueueSubmit` and `vkQueueWaitIdle`.
     Queue,
     /// Command buffers in flight and the progress of the queue. After the queue, as a submission gets its
@@ -212,6 +210,8 @@ ranks! {
     HeapReport,
     /// Who records an allocator. Before what it keeps; after all locks of the engine under which it is told.
     Recorder,
+    /// The thread that writes a recording. Alone: it is joined without the lock.
+    RecordingThread,
     /// Who records an allocator, as its Python object knows it. Alone.
     Attached,
     /// The allocators of a recording. Alone.

@@ -433,3 +433,184 @@ fn replays_put_everything_where_it_was() {
         assert_eq!(dump, program.dump(), "{name}");
     }
 }
+
+/// Threads that allocate and free in blocks that are there: what happens in a pool has one order.
+#[test]
+fn threads_replay_on_one() {
+    let info = profile_info("discrete-8gib").expect("a profile");
+    for algorithm in [Algorithm::Tlsf, Algorithm::Buddy] {
+        let options = AllocatorOptions::default();
+        let device = Arc::new(SimulatedDevice::new(info.clone()));
+        let allocator = Allocator::new(device, &options).expect("sound options");
+        let bytes = Bytes::default();
+        let recording = bytes.begin();
+        recording.attach(&allocator, &options);
+        let rules = PoolCreateInfo {
+            memory_type_index: 0,
+            block_size: Some(1 << 26),
+            min_block_count: 1,
+            algorithm,
+            ..PoolCreateInfo::default()
+        };
+        let pool = allocator.create_pool(&rules).expect("there is memory");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let allocator = &allocator;
+                scope.spawn(move || {
+                    let mut random = Random(77 + thread);
+                    let mut live: Vec<Allocation> = Vec::new();
+                    for _ in 0..2000 {
+                        if live.len() < 40 && random.below(5) > 1 {
+                            let mut request = buffer(0x80);
+                            request.alignment = Some(16);
+                            request.memory_type_bits = Some(1);
+                            let size = 1 + random.below(10_000);
+                            let request = request.to_engine(size, Some(pool), 1);
+                            let request = request.expect("it is complete");
+                            live.push(allocator.allocate(&request).expect("there is room"));
+                        } else if !live.is_empty() {
+                            let at = random.below(live.len() as u64) as usize;
+                            let freed = allocator.free(live.swap_remove(at).id);
+                            drop(freed.expect("it is live"));
+                        }
+                    }
+                });
+            }
+        });
+        allocator.set_recorder(None);
+        assert_eq!(recording.finish().dropped, 0);
+        let trace = bytes.load();
+        let threads: std::collections::HashSet<_> = trace.columns().threads().iter().collect();
+        assert!(threads.len() >= 4);
+        let (dump, _) = check(trace, algorithm.name(), 3000);
+        let here = allocator.build_stats_string(true, &Plain).expect("there is host memory");
+        assert_eq!(dump, here, "{}", algorithm.name());
+    }
+}
+
+#[test]
+fn a_ring_has_the_last_events() {
+    let info = profile_info("discrete-8gib").expect("a profile");
+    let options = AllocatorOptions::default();
+    let mut program = Program::new(&info, &options, 5);
+    let recording = Recording::begin(Target::Ring(500), RecordingOptions::default());
+    let recording = recording.expect("there are threads");
+    recording.attach(&program.allocator, &options);
+    program.create_pools();
+    let (mut all, mut last) = (0, 0);
+    for round in 0..8 {
+        (0..300).for_each(|_| program.step(100));
+        let mut file = Vec::new();
+        let saved = recording.save(&mut file).expect("it is a ring").expect("memory takes all");
+        let trace = load(&file).expect("a sound recording");
+        assert_eq!(trace.len() as u64, saved);
+        assert!(saved >= 500.min(recording.counts().0), "{saved}");
+        assert!(round == 0 || saved < 2000, "{saved}");
+        let newest = *trace.columns().sequences().last().expect("there are events");
+        assert!(newest > last, "{newest}");
+        (all, last) = (recording.counts().0, newest);
+    }
+    assert!(all > 2000);
+    program.allocator.set_recorder(None);
+    recording.finish();
+}
+
+#[test]
+fn what_is_too_fast_is_left_out_and_counted() {
+    struct Slow(Bytes);
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let info = profile_info("discrete-8gib").expect("a profile");
+    let options = AllocatorOptions::default();
+    let mut program = Program::new(&info, &options, 6);
+    let bytes = Bytes::default();
+    let limits = RecordingOptions { most_waiting: Some(50), ..RecordingOptions::default() };
+    let target = Target::Writer(Box::new(Slow(bytes.clone())));
+    let recording = Recording::begin(target, limits).expect("there are threads");
+    recording.attach(&program.allocator, &options);
+    program.create_pools();
+    (0..3000).for_each(|_| program.step(100));
+    program.allocator.set_recorder(None);
+    let finished = recording.finish();
+    assert!(finished.dropped > 1000, "{finished:?}");
+    let trace = bytes.load();
+    assert_eq!(trace.len() as u64, finished.events);
+    assert!(count(&trace, Kind::Mark) > 0);
+}
+
+#[test]
+fn an_output_that_fails_ends_the_recording_only() {
+    struct Full(usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let info = profile_info("discrete-8gib").expect("a profile");
+    let options = AllocatorOptions::default();
+    for room in [0, 100, 5000] {
+        let mut program = Program::new(&info, &options, 7);
+        let told = Arc::new(Mutex::new(0));
+        let theirs = told.clone();
+        let on_failure = vkmem_trace::OnFailure(Arc::new(move || {
+            *theirs.lock().expect("no panic") += 1;
+        }));
+        let settings =
+            RecordingOptions { on_failure: Some(on_failure), ..RecordingOptions::default() };
+        let recording = Recording::begin(Target::Writer(Box::new(Full(room))), settings);
+        let recording = recording.expect("there are threads");
+        recording.attach(&program.allocator, &options);
+        program.create_pools();
+        for _ in 0..5 {
+            (0..500).for_each(|_| program.step(100));
+            recording.flush();
+        }
+        assert!(recording.has_failed());
+        program.allocator.set_recorder(None);
+        let error = recording.finish().error.expect("it failed");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(*told.lock().expect("no panic"), 1);
+        assert_eq!(program.allocator.validate(), Ok(()));
+    }
+}
+
+#[test]
+fn two_allocators_in_one_recording_replay_both() {
+    let bytes = Bytes::default();
+    let recording = bytes.begin();
+    let options = AllocatorOptions::default();
+    let info = profile_info("discrete-8gib").expect("a profile");
+    let mut programs: Vec<Program> =
+        (0..2).map(|it| Program::new(&info, &options, 50 + it)).collect();
+    for program in &mut programs {
+        recording.attach(&program.allocator, &options);
+        program.create_pools();
+    }
+    for _ in 0..1500 {
+        programs.iter_mut().for_each(|it| it.step(150));
+    }
+    for program in &programs {
+        program.allocator.set_recorder(None);
+    }
+    assert!(recording.finish().error.is_none());
+    let played = replay(&Arc::new(bytes.load()), &ReplaySettings::default());
+    let played = played.expect("sound settings");
+    let placements = &played.report().placements;
+    assert_eq!((placements.differing, &placements.first), (0, &None));
+    assert!(placements.checked > 1000);
+    for (number, program) in (0..).zip(&programs) {
+        let dump = played.allocator(number).expect("it exists").build_stats_string(true, &Plain);
+        assert_eq!(dump.expect("there is host memory"), program.dump());
+    }
+}

@@ -8,7 +8,7 @@ use super::host_memory::{collect, push};
 use super::rule::{Priority, Rule};
 use super::stamps::{CHUNK, Chunk, Clock, Stamp, State};
 use crate::error::Error;
-use crate::handle::{AllocationId, PoolKey, SlotKey};
+use crate::handle::{Allocation, AllocationId, PoolKey, SlotKey};
 use crate::heap::ledger::HeapLedger;
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::recording::{Told, is_active};
@@ -171,6 +171,12 @@ impl Group {
         if let Some(ids) = collect(marks.iter().map(|mark| mark.id)) {
             self.ledger.recorder.tell_now(&Told::Lose(&ids));
         }
+    }
+
+    /// Tells who records the allocator of a move that makes room.
+    #[cold]
+    pub fn tell_move(&self, source: AllocationId, destination: &Allocation) {
+        self.ledger.recorder.tell_now(&Told::MoveForRoom(source, destination));
     }
 
     fn tell_of(&self, records: &Records, record: u32, told: fn(AllocationId) -> Told<'static>) {

@@ -182,6 +182,8 @@ pub enum Told<'a> {
         /// How it ended.
         end: ToldEnd<'a>,
     },
+    /// An allocation was moved to make room for a request; its old place is free, or will be.
+    MoveForRoom(AllocationId, &'a Allocation),
     /// A pass ended; true if anything was moved or destroyed.
     EndPass(u32, bool),
     /// A run of defragmentation ended.

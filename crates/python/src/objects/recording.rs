@@ -216,7 +216,7 @@ impl Recording {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().session.check_process(slf.py())?;
+        slf.get().session(slf.py())?;
         Ok(slf)
     }
 

@@ -15,7 +15,7 @@ use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target};
 
 use super::failure;
 use crate::errors::invalid;
-use crate::interpreter::{detach, in_finaliser};
+use crate::interpreter::{detach, in_finaliser, without_gil};
 use crate::observe::event::{Event, EventKind};
 use crate::observe::events::Listener;
 use crate::process::forks::Process;
@@ -178,6 +178,15 @@ impl Session {
     /// Saves the ring, if that is wanted when overwritten memory was found.
     pub fn note_corruption(&self) {
         self.save_by_itself(self.auto_save.on_corruption);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Its thread may be writing to a slow disk.
+        if self.is_here() {
+            without_gil(|| drop(self.recording.finish()));
+        }
     }
 }
 

@@ -132,6 +132,7 @@ pub(super) enum What {
         destination: Allocation,
         slides: bool,
     },
+    MoveForRoom(AllocationId, Allocation),
     EndMove {
         run: u32,
         source: AllocationId,
@@ -270,6 +271,7 @@ impl What {
                 };
                 Self::EndMove { run, source, end }
             }
+            Told::MoveForRoom(from, to) => Self::MoveForRoom(from, *to),
             Told::EndPass(run, progressed) => Self::EndPass(run, progressed),
             Told::EndDefragmentation {
                 run,

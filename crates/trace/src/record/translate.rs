@@ -309,6 +309,13 @@ impl Writing {
                 self.push(head, Call::ProposeMove { run, allocation, kind, placed });
             }
             What::EndMove { run, source, end } => self.ended_move(head, *run, *source, end),
+            What::MoveForRoom(from, to) => {
+                if let Some((allocation, _)) = self.numbers.relocate(of, *from, to, false) {
+                    let placed = Some(self.numbers.placed(of, to));
+                    let (run, result) = (None, MoveResult::Moved);
+                    self.push(head, Call::EndMove { run, allocation, result, placed });
+                }
+            }
             What::EndPass(run, progressed) => {
                 if let Some(run) = self.run(*run) {
                     self.push(head, Call::EndPass { run, progressed: *progressed });
