@@ -162,7 +162,9 @@ impl Group {
     /// Tells who records the allocator of the first use of an allocation in a frame.
     #[cold]
     pub fn tell_use(&self, record: u32) {
-        self.tell_of(&self.lock(), record, Told::Touch);
+        if self.ledger.recorder.is_set() {
+            self.tell_of(&self.lock(), record, Told::Touch);
+        }
     }
 
     /// Tells who records the allocator of allocations that are about to be lost. The caller has claimed them.

@@ -197,7 +197,9 @@ impl Listener for Session {
     }
 
     fn receive(&self, event: &Event<'_>) {
-        let is_short = |error: &Error| error.is_shortage();
+        // Also what can never succeed.
+        let is_short =
+            |error: &Error| error.is_shortage() || matches!(error, Error::OutOfDeviceMemory { .. });
         self.save_by_itself(matches!(event, Event::Failure(error) if is_short(error)));
     }
 }

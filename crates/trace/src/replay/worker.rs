@@ -21,13 +21,16 @@ pub(super) const NO_SIZE: &str = "the trace does not say its size";
 pub(super) const TOO_MANY_BLOCKS: &str = "its pool has too many blocks";
 pub(super) const NOT_POSSIBLE: &str = "this library cannot do that";
 
+/// A memory object: its allocator and its handle.
+type Memory = (u16, u64);
+
 /// A thread of a replay.
 pub(super) struct Worker<'w> {
     pub world: &'w World,
     pub tally: Tally,
     pub recording: Option<Recording>,
     /// Memory objects of the replay by their recorded numbers, and the reverse.
-    memories: (HashMap<u32, u64>, HashMap<u64, u32>),
+    memories: (HashMap<u32, Memory>, HashMap<Memory, u32>),
     /// Losses that were recorded (negative) or happened now, and the event of each, until both have.
     open_losses: HashMap<u32, (bool, usize)>,
     /// Numbers of route pools in the recording of the replay.
@@ -253,7 +256,7 @@ impl<'w> Worker<'w> {
         let Some(recorded) = recorded.filter(|_| self.world.is_exact) else { return };
         let Some(memory_type) = recorded.memory_type else { return };
         self.tally.placements.checked += 1;
-        let handle = it.memory.0;
+        let handle = (self.world.trace.columns().allocators()[index], it.memory.0);
         let is_same = recorded.memory.is_none_or(|number| {
             let known = *self.memories.0.entry(number).or_insert(handle);
             known == handle && *self.memories.1.entry(handle).or_insert(number) == number
