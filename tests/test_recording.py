@@ -161,9 +161,11 @@ def test_a_ring_is_saved_when_memory_is_short(tmp_path: Path, on: object) -> Non
     path = tmp_path / "short.vkmem"
     ring = Ring(100, path=path, on=on)  # type: ignore[arg-type]
     device = SimulatedDevice("discrete-8gib")
-    with Allocator(device, heap_size_limits=[1 << 20], record=ring) as allocator:
-        with pytest.raises(vk_mem.OutOfDeviceMemoryError):
-            allocator.create_buffer(1 << 36, TRANSFER, name="too large")
+    with (
+        Allocator(device, heap_size_limits=[1 << 20], record=ring) as allocator,
+        pytest.raises(vk_mem.OutOfDeviceMemoryError),
+    ):
+        allocator.create_buffer(1 << 36, TRANSFER, name="too large")
     assert path.exists() == (on in (None, "out_of_memory"))
 
 
