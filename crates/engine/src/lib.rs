@@ -16,6 +16,7 @@ mod heap;
 mod key_map;
 pub mod lock;
 mod pools;
+pub mod recording;
 mod request;
 mod simulated;
 mod slot_map;
@@ -25,7 +26,6 @@ mod virtual_block;
 pub mod words;
 
 pub use allocator::alias::AliasRequest;
-pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
 pub use allocator::import::MemoryObjectInfo;
 pub use allocator::many::Freed;

@@ -1,4 +1,4 @@
-from vk_mem._vk_mem.allocator import Allocator, _HeapDebugger
+from vk_mem._vk_mem.allocator import Allocator, _HeapDebugger, record
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
 from vk_mem._vk_mem.memory import Mapping, _HostBytes
 from vk_mem._vk_mem.moving import (
@@ -20,6 +20,7 @@ from vk_mem._vk_mem.objects.device_info import (
 )
 from vk_mem._vk_mem.objects.image import Image
 from vk_mem._vk_mem.objects.pool import Pool
+from vk_mem._vk_mem.objects.recording import Recording, Ring
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.simulated import SimulatedDevice
 from vk_mem._vk_mem.objects.statistics import (
@@ -57,8 +58,10 @@ __all__ = [
     "PhysicalDevice",
     "Pool",
     "PoolStatistics",
+    "Recording",
     "RegisteredArray",
     "Resource",
+    "Ring",
     "SimulatedDevice",
     "Statistics",
     "TotalStatistics",
@@ -79,6 +82,7 @@ __all__ = [
     "_close_all_at_exit",
     "_look_up_names",
     "list_physical_devices",
+    "record",
 ]
 
 __version__: str

@@ -35,12 +35,13 @@ impl Allocator {
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
         let end = base.offset + request.local_offset + request.requirements.size;
         self.pools.with_pool(base.id.pool_key(), |pool| pool.end_slack_before(base.id, end));
-        Ok(Allocation {
+        let made = Allocation {
             offset: base.offset + request.local_offset,
             size: request.requirements.size,
             mapped: base.mapped.map(|address| address.at(request.local_offset)),
             ..*base
-        })
+        };
+        Ok(made)
     }
 }
 
