@@ -18,6 +18,7 @@ mod read;
 mod replay;
 mod trace;
 mod usage;
+mod value;
 mod values;
 mod write;
 
@@ -36,6 +37,7 @@ pub use replay::{
 };
 pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
 pub use usage::{Held, Usage};
+pub use value::{Value, options_fields};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };
