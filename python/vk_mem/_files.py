@@ -24,9 +24,9 @@ def read_regular_file(
 ) -> bytes:
     """Returns the content of a regular file of at most `largest` bytes.
 
-    For a larger file, and for any other kind of file, `refuse` is called with what is wrong, without
-    waiting for the file; it raises. `noun` is what the file should be. Raises `OSError` if the file
-    cannot be read.
+    For a larger file, and for any other kind of file, `refuse` is called with what is wrong,
+    without waiting for the file; it raises. `noun` is what the file should be. Raises `OSError` if
+    the file cannot be read.
     """
 
     def check_kind(mode: int) -> None:
