@@ -6,8 +6,9 @@
             case vk_mem.trace.Allocate(size=size, name=name): ...
     print(trace.replay("integrated"))
 
-`load` reads recordings of this library and of the Vulkan Memory Allocator, logs of the RAPIDS Memory
-Manager and memory snapshots of PyTorch. Sizes are in bytes, times in nanoseconds since the start.
+`load` reads recordings of this library and of the Vulkan Memory Allocator, logs of the RAPIDS
+Memory Manager and memory snapshots of PyTorch. Sizes are in bytes, times in nanoseconds since the
+start.
 """
 
 from vk_mem.trace.columns import Columns

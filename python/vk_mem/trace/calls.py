@@ -187,8 +187,9 @@ class AllocateFailed(Event):
 class Group(Event):
     """The next events are one call: so many of the given kind, and those that failed."""
 
-    kind: str
-    """What they do."""
+    calls: str
+    """What they do: `allocate`, `free`, `flush`, `invalidate`, `virtual_allocate`, `virtual_free` or
+    `virtual_move`."""
     count: int
     """Their number."""
 
@@ -317,7 +318,8 @@ class EvictOverBudget(Event):
 
 @dataclass(frozen=True, slots=True)
 class Query(Event):
-    """An allocation was asked for its state: `vmaGetAllocationInfo`, which VMA 2.3 counts as a use."""
+    """An allocation was asked for its state: `vmaGetAllocationInfo`, which VMA 2.3 counts as a
+    use."""
 
     allocation: int
     """Number of the allocation."""
@@ -339,7 +341,8 @@ class Resize(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestFree(Event):
-    """It was asked to free an allocation, which happens once the device has used it for the last time."""
+    """It was asked to free an allocation, which happens once the device has used it for the last
+    time."""
 
     allocation: int
     """Number of the allocation."""

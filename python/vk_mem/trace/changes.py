@@ -70,8 +70,8 @@ class ProposeMove(Event):
     """Number of the run."""
     allocation: int
     """Number of the allocation."""
-    kind: str
-    """Whether source and destination overlap."""
+    move: str
+    """`apart`, or `slide` if source and destination overlap."""
     placed: Placement
     """The destination."""
 

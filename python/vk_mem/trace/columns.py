@@ -23,8 +23,8 @@ __all__ = ["Columns"]
 class Columns:
     """The fields of all events, each as an array whose entry i belongs to event i.
 
-    The arrays are views of the trace, which they keep, and cannot be written. Numbers of objects are
-    4294967295 (2^32 - 1) where there is none. What does not fit has the event itself: `trace[i]`.
+    The arrays are views of the trace, which they keep, and cannot be written. Numbers of objects
+    are 4294967295 (2^32 - 1) where there is none. What is not here has the event: `trace[i]`.
     """
 
     __slots__ = ("_arrays", "_data")

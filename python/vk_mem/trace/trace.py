@@ -120,8 +120,8 @@ class Trace(Sequence[Event]):
         return [Frame(*it) for it in self._data.stack(number)]
 
     def call_site(self, index: int) -> str | None:
-        """Returns where an event was called, if that was tracked: one `file:line in function` per line,
-        the innermost first."""
+        """Returns where an event was called, if that was tracked: one `file:line in function` per
+        line, the innermost first."""
         return self[index].call_site
 
     def _site(self, number: int) -> str:
@@ -156,12 +156,14 @@ class Trace(Sequence[Event]):
 
     @property
     def unknown_events(self) -> int:
-        """Number of events that a later version of this library has written, and that were left out."""
+        """Number of events that only a later version of this library knows, and that were left
+        out."""
         return self._data.unknown_events
 
     @property
     def cut(self) -> Position | None:
-        """Where the file ends in the middle of something, so that what was written last is missing."""
+        """Where the file ends in the middle of something, so that what was written last is
+        missing."""
         cut = self._data.cut
         return None if cut is None else Position(*cut)
 
