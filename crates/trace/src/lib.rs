@@ -31,9 +31,9 @@ pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 pub use read::{detect, load, load_as};
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,
-    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDebug, ReplayDevice,
-    ReplayError, ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare,
-    comparison_table, replay,
+    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDevice, ReplayError,
+    ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare, comparison_table,
+    replay,
 };
 pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
 pub use usage::{Held, Usage};

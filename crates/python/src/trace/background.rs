@@ -21,19 +21,35 @@ pub struct Work {
     pub done: AtomicU64,
     /// All steps; 0 if it is not known.
     pub total: AtomicU64,
-    /// Whether to stop: the caller does not wait any more.
-    pub stops: AtomicBool,
+    stops: AtomicBool,
+}
+
+impl Work {
+    /// Returns whether to stop: nobody waits for the result any more.
+    pub fn stops(&self) -> bool {
+        self.stops.load(Relaxed)
+    }
+}
+
+/// Whether work looks at [`Work::stops`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// It does: it is waited for.
+    Soon,
+    /// It does not: it runs to its end, and its result is dropped.
+    ByItself,
 }
 
 /// Runs a function on a thread of its own and returns its result. `progress` is called with what is done and all there is
 /// to do, as long as it runs.
 ///
 /// # Errors
-/// What a signal handler or `progress` raises: the work is told to stop then, and not waited for.
+/// What a signal handler or `progress` raises: the work is told to stop then.
 pub fn run<T: Send + 'static>(
     py: Python<'_>,
+    ends: Ends,
     progress: Option<&Bound<'_, PyAny>>,
-    function: impl FnOnce(&Work) -> T + Send + 'static,
+    function: impl FnOnce(&Arc<Work>) -> T + Send + 'static,
 ) -> PyResult<T> {
     let work = Arc::new(Work::default());
     let (sender, receiver) = sync_channel(1);
@@ -43,13 +59,11 @@ pub fn run<T: Send + 'static>(
         let _ = sender.send(function(&of_thread));
     });
     thread.map_err(|error| PyOSError::new_err(format!("no thread can be started: {error}")))?;
-    let (mut receiver, mut told) = (receiver, None);
-    let mut wait = POLL / 8;
+    let (mut receiver, mut told, mut wait) = (receiver, None, POLL / 8);
     loop {
         // Moved there and back: a receiver may be sent to a thread, but not shared with one.
         let (got, back) = interpreter::detach(py, move || (receiver.recv_timeout(wait), receiver));
-        receiver = back;
-        wait = POLL;
+        (receiver, wait) = (back, POLL);
         match got {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => {
@@ -67,6 +81,9 @@ pub fn run<T: Send + 'static>(
         });
         if let Err(error) = asked {
             work.stops.store(true, Relaxed);
+            if ends == Ends::Soon {
+                interpreter::detach(py, move || drop(receiver.recv()));
+            }
             return Err(error);
         }
     }

@@ -1,5 +1,6 @@
 //! [`TraceData`]: a trace in memory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
@@ -7,13 +8,18 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 use vkmem_trace::{
-    Format, Kind, Position, ReadError, SiteId, Trace, load, load_as, options_fields,
+    Format, Kind, Position, ReadError, SiteId, TimelineOptions, Trace, load, load_as,
+    options_fields,
 };
 use vkmem_vulkan::PhysicalDeviceSummary;
 
-use super::background::run;
+use super::background::{Ends, run};
 use super::column::{OfTrace, TraceColumn};
 use super::convert::{to_dict, to_object};
+use super::files::{FileFormat, write};
+use super::replayed::{ReplayedData, play, play_all};
+use super::settings;
+use super::usage::usage;
 use crate::errors::trace_error;
 use crate::objects::device_info::PhysicalDevice;
 
@@ -51,7 +57,7 @@ impl TraceData {
                 None => return Err(PyValueError::new_err(format!("no format is named {name:?}"))),
             },
         };
-        let (trace, _data) = run(py, None, move |_| {
+        let (trace, _data) = run(py, Ends::ByItself, None, move |_| {
             let trace = match format {
                 None => load(&data),
                 Some(format) => load_as(format, &data),
@@ -202,5 +208,60 @@ impl TraceData {
     #[getter]
     fn cut(&self) -> Option<(Option<u64>, Option<u64>)> {
         self.trace.cut().map(|it| place(Some(it)))
+    }
+
+    /// The index of the first event of a line of a text file, from 1, or of one behind it; `None` for binary files.
+    fn event_of_line(&self, line: u64) -> Option<usize> {
+        self.trace.event_of_line(line)
+    }
+
+    /// Events, bytes held, bytes live: of all heaps together, then of each.
+    fn usage(&self, py: Python<'_>) -> PyResult<Vec<[TraceColumn; 3]>> {
+        let trace = self.trace.clone();
+        run(py, Ends::Soon, None, move |work| usage(&trace, work))
+    }
+
+    /// Plays the trace with settings by their names.
+    fn replay(
+        &self,
+        py: Python<'_>,
+        given: &Bound<'_, PyDict>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<ReplayedData> {
+        play(py, &self.trace, settings::read(given)?, progress)
+    }
+
+    /// Plays the trace with each of some settings, `threads` at a time.
+    fn compare(
+        &self,
+        py: Python<'_>,
+        given: Vec<Bound<'_, PyDict>>,
+        threads: usize,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<ReplayedData>> {
+        let asked = given.iter().map(settings::read).collect::<PyResult<_>>()?;
+        play_all(py, &self.trace, asked, threads, progress)
+    }
+
+    /// Writes the trace into a file; returns what the format has no words for: kinds of events, and how many.
+    fn write(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        format: &str,
+        allocations: Option<u64>,
+        resources: bool,
+    ) -> PyResult<Vec<(&'static str, u64)>> {
+        let options = TimelineOptions { allocations, resources };
+        let format = match format {
+            "vkmem" => FileFormat::VkMem,
+            "vma" => FileFormat::Vma,
+            "rmm" => FileFormat::Rmm,
+            "perfetto" => FileFormat::Perfetto(options),
+            "chrome" => FileFormat::Chrome(options),
+            _ => return Err(PyValueError::new_err(format!("no format is named {format:?}"))),
+        };
+        let trace = self.trace.clone();
+        Ok(run(py, Ends::Soon, None, move |work| write(&trace, format, &path, work))??)
     }
 }

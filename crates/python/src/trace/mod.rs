@@ -4,3 +4,7 @@ mod background;
 pub(crate) mod column;
 mod convert;
 pub(crate) mod data;
+mod files;
+pub(crate) mod replayed;
+mod settings;
+mod usage;

@@ -81,13 +81,11 @@ impl World {
         let of_trace = trace.clone();
         let trace = &*of_trace;
         let recorded = device_of(trace.description());
-        let mut info = match &settings.device {
+        let info = match &settings.device {
             ReplayDevice::AsRecorded => recorded.clone(),
             ReplayDevice::Simulated(info) => info.clone(),
             ReplayDevice::Other(device) => device.info().clone(),
         };
-        let granularity = &mut info.limits.buffer_image_granularity;
-        *granularity = settings.debug.min_granularity.max(*granularity);
         let of_calls =
             |kind, number: fn(&Call<'_>) -> Option<u32>| Numbering::of_calls(trace, kind, number);
         let can_be_lost =
@@ -156,6 +154,14 @@ impl World {
         made.filter_map(|(number, slot)| Some((number, slot.get()?.as_deref().ok()?)))
     }
 
+    /// Returns whether an allocator can be created with the settings, whatever the trace says of its own.
+    ///
+    /// # Errors
+    /// Those of [`Allocator::new`].
+    pub fn check_options(&self) -> Result<(), Error> {
+        self.create(Some(&AllocatorOptions::default())).map(drop)
+    }
+
     fn create(&self, options: Option<&AllocatorOptions>) -> Result<Instance, Error> {
         let settings = &self.settings;
         let recorded = options.or(self.trace.description().options.as_ref()).cloned();
@@ -174,7 +180,7 @@ impl World {
                 .unwrap_or(recorded.exceed_allocation_count),
             prefetch: settings.prefetch,
             frames_in_use: settings.frames_in_use.unwrap_or(recorded.frames_in_use),
-            debug: recorded.debug,
+            debug: settings.debug.unwrap_or(recorded.debug),
         };
         let (behind, has_bytes): (Arc<dyn DeviceMemory>, bool) = match &settings.device {
             ReplayDevice::Other(device) => (device.clone(), true),
