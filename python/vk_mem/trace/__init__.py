@@ -16,7 +16,26 @@ from vk_mem.trace.description import Description, TraceWarning
 from vk_mem.trace.events import *  # noqa: F403
 from vk_mem.trace.events import __all__ as _events
 from vk_mem.trace.load import load
-from vk_mem.trace.trace import Trace
+from vk_mem.trace.report import (
+    Calls,
+    Comparison,
+    Difference,
+    DriverCalls,
+    FailedCall,
+    Failures,
+    HeapReport,
+    Leftover,
+    Leftovers,
+    Peak,
+    Placements,
+    RecordedReport,
+    ReplayReport,
+    Sample,
+    Total,
+)
+from vk_mem.trace.settings import ReplayKeywords
+from vk_mem.trace.trace import Frame, Position, Trace
+from vk_mem.trace.usage import HeapUsage, Usage
 from vk_mem.trace.values import (
     BufferInfo,
     Failure,
@@ -28,15 +47,35 @@ from vk_mem.trace.values import (
 
 __all__ = [
     "BufferInfo",
+    "Calls",
     "Columns",
+    "Comparison",
     "Description",
+    "Difference",
+    "DriverCalls",
+    "FailedCall",
     "Failure",
+    "Failures",
+    "Frame",
+    "HeapReport",
+    "HeapUsage",
     "ImageInfo",
+    "Leftover",
+    "Leftovers",
     "Object",
+    "Peak",
     "Placement",
+    "Placements",
+    "Position",
+    "RecordedReport",
+    "ReplayKeywords",
+    "ReplayReport",
     "Request",
+    "Sample",
+    "Total",
     "Trace",
     "TraceWarning",
+    "Usage",
     "load",
     *_events,
 ]

@@ -188,8 +188,8 @@ class Group(Event):
     """The next events are one call: so many of the given kind, and those that failed."""
 
     calls: str
-    """What they do: `allocate`, `free`, `flush`, `invalidate`, `virtual_allocate`, `virtual_free` or
-    `virtual_move`."""
+    """What they do: `allocate`, `free`, `flush`, `invalidate`, `virtual_allocate`, `virtual_free`
+    or `virtual_move`."""
     count: int
     """Their number."""
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
 from vk_mem.text import counted
 from vk_mem.trace.columns import Columns
 from vk_mem.trace.description import Description, TraceWarning
 from vk_mem.trace.event import Event
 from vk_mem.trace.events import KINDS
+from vk_mem.trace.files import replacing
+from vk_mem.trace.report import Comparison, ReplayReport
+from vk_mem.trace.settings import (
+    ReplayKeywords,
+    SettingKeywords,
+    native_settings,
+    settings_list,
+)
+from vk_mem.trace.usage import Usage, usage_of
 from vk_mem.trace.values import Failure, Object, Placement, Request, request_of
 
 if TYPE_CHECKING:
-    from vk_mem._vk_mem import _TraceData
+    from vk_mem._vk_mem import Device, _TraceData
 
 __all__ = ["Frame", "Position", "Trace"]
 
@@ -166,6 +176,119 @@ class Trace(Sequence[Event]):
         missing."""
         cut = self._data.cut
         return None if cut is None else Position(*cut)
+
+    def usage(self) -> Usage:
+        """Returns what was held and live after each event, as the recording says it. O(events)"""
+        return usage_of(self._data.usage())
+
+    # ---- replaying ----
+
+    def replay(
+        self,
+        device: Device | str | None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        **settings: Unpack[SettingKeywords],
+    ) -> ReplayReport:
+        """Plays the trace on an allocator, and returns what came of it.
+
+        By default on a simulated device as the trace describes it, with options as recorded: a
+        replay of a recording of this library puts everything where it was
+        (`ReplayReport.placements`). `device` is a profile such as "integrated", a
+        `SimulatedDevice`, a `Device`, on which memory is really allocated, or "gpu". The other
+        settings are those of `ReplayKeywords`.
+
+        `progress` is called with the number of events that are played and of all. The GIL is
+        released meanwhile; Ctrl-C ends the replay.
+
+        Raises `TraceError` and `InvalidArgumentError` for settings that contradict each other. What
+        cannot be played is counted, and no error: `ReplayReport.skipped`.
+        """
+        given = {"device": device, **settings}
+        return ReplayReport(self._data.replay(native_settings(self._data, given), progress))
+
+    def compare(
+        self,
+        settings: Mapping[str, ReplayKeywords] | Iterable[ReplayKeywords],
+        *,
+        threads: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Comparison:
+        """Replays the trace with each of several settings; the result prints as one table.
+
+            trace.compare({"small": {"block_size": 16 << 20}, "buddy": {"algorithm": "buddy"}})
+
+        Keys are the names of the settings, which are `ReplayKeywords`. `threads` replays run side
+        by side: as many as there are CPUs by default. Raises what `replay` raises.
+        """
+        given = settings_list(self._data, settings)
+        count = threads if threads is not None else os.cpu_count() or 1
+        return Comparison(map(ReplayReport, self._data.compare(given, max(count, 1), progress)))
+
+    # ---- writing ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a recording of this library, which keeps all of it. Raises `OSError`."""
+        replacing(path, lambda part: self._data.write(part, "vkmem", None, False))
+
+    to_vkmem = save
+
+    def to_vma_csv(self, path: str | os.PathLike[str]) -> dict[str, int]:
+        """Writes a recording of the Vulkan Memory Allocator, version 1,8, for VmaReplay.
+
+        Returns the kinds of events that the format has no words for, and how many were left out.
+        Raises `OSError`.
+        """
+        return dict(replacing(path, lambda part: self._data.write(part, "vma", None, False)))
+
+    def to_rmm_csv(self, path: str | os.PathLike[str]) -> dict[str, int]:
+        """Writes a log of the RAPIDS Memory Manager: sizes, times, threads, streams, addresses.
+
+        Returns the kinds of events that the format has no words for, and how many were left out.
+        Raises `OSError`.
+        """
+        return dict(replacing(path, lambda part: self._data.write(part, "rmm", None, False)))
+
+    def to_perfetto(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allocations: int | None = None,
+        resources: bool = False,
+    ) -> None:
+        """Writes a timeline for <https://ui.perfetto.dev>: counters of what was held, live and
+        allowed of each heap, memory type and pool; memory objects, frames, failures, losses and
+        defragmentations as slices; and `VulkanMemoryEvent` packets.
+
+        `allocations` shows those of at least so many bytes as slices, too; `resources` adds a
+        `VulkanMemoryEvent` for each buffer and image. Where the trace does not say what was held,
+        as VMA's, a replay on the device that it describes does. Raises `OSError`.
+        """
+        self._timeline(path, "perfetto", allocations, resources)
+
+    def to_chrome_json(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allocations: int | None = None,
+        resources: bool = False,
+    ) -> None:
+        """Writes what `to_perfetto` does in the JSON format of Chrome's tracing, which has no
+        units."""
+        self._timeline(path, "chrome", allocations, resources)
+
+    def _timeline(
+        self,
+        path: str | os.PathLike[str],
+        format: str,
+        allocations: int | None,
+        resources: bool,
+    ) -> None:
+        data = self._data
+        if not data.says_memory:
+            played = data.replay({"record": True, "samples": 0}, None)
+            data = played.trace() or data
+        replacing(path, lambda part: data.write(part, format, allocations, resources))
 
     def __repr__(self) -> str:
         it = self.description

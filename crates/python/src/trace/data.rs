@@ -210,6 +210,14 @@ impl TraceData {
         self.trace.cut().map(|it| place(Some(it)))
     }
 
+    /// Whether it says what memory was held: there are events of the driver, or no allocations.
+    #[getter]
+    fn says_memory(&self) -> bool {
+        let kinds = self.trace.columns().kinds();
+        let has = |kind: Kind| kinds.contains(&(kind as u8));
+        has(Kind::AllocateMemory) || !has(Kind::Allocate)
+    }
+
     /// The index of the first event of a line of a text file, from 1, or of one behind it; `None` for binary files.
     fn event_of_line(&self, line: u64) -> Option<usize> {
         self.trace.event_of_line(line)
