@@ -11,6 +11,7 @@ use super::background::{Ends, run};
 use super::data::TraceData;
 use super::settings::{Asked, clock};
 use crate::errors::{out_of_host_memory, to_py, trace_error};
+use crate::interpreter::{detach, without_gil};
 
 /// The allocators of a replay.
 enum Allocators {
@@ -28,6 +29,14 @@ pub struct ReplayedData {
     report: ReplayReport,
     trace: Option<Arc<Trace>>,
     allocators: Allocators,
+}
+
+impl Drop for ReplayedData {
+    fn drop(&mut self) {
+        // What an allocator ends may take locks that others wait with for the interpreter.
+        let allocators = std::mem::replace(&mut self.allocators, Allocators::Gone);
+        without_gil(move || drop(allocators));
+    }
 }
 
 /// Plays a trace.
@@ -117,7 +126,7 @@ impl ReplayedData {
     fn dump(&self, py: Python<'_>, number: u16, detailed: bool) -> PyResult<Option<String>> {
         let made = match &self.allocators {
             Allocators::Live(replayed) => {
-                crate::interpreter::detach(py, || replayed.dump(number, detailed))
+                detach(py, || replayed.dump(number, detailed))
             }
             Allocators::Dumps(dumps) => {
                 let found = dumps.iter().find(|it| it.0 == number);
