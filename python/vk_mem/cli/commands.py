@@ -31,6 +31,7 @@ from vk_mem.cli.output import (
     working,
 )
 from vk_mem.cli.top import top
+from vk_mem.cli.traces import replay, trace_app
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
@@ -81,8 +82,9 @@ def root(
     """The options of the command itself."""
 
 
-for command in (view, stats, top):
+for command in (view, stats, top, replay):
     app.command(epilog=EXIT_CODES)(command)
+app.add_typer(trace_app, name="trace", epilog=EXIT_CODES)
 
 
 @app.command(epilog=EXIT_CODES)

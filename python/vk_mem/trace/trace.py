@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
@@ -146,6 +147,13 @@ class Trace(Sequence[Event]):
     def columns(self) -> Columns:
         """All events as NumPy arrays, without a copy."""
         return self._columns
+
+    def kinds(self) -> dict[str, int]:
+        """Returns the number of events of each kind that there are, by its name."""
+        counts = dict.fromkeys(KINDS, 0)
+        for number, count in Counter(memoryview(self._data.column("kinds"))).items():
+            counts[number] = count
+        return {KINDS[number].kind: count for number, count in counts.items() if count}
 
     @property
     def description(self) -> Description:
