@@ -167,6 +167,9 @@ def device_of(name: str) -> Any:
     if not name.endswith(".toml"):
         return name
     given = table_of(name)
+    for key in ("heaps", "types"):
+        if isinstance(given.get(key), list):
+            given[key] = [tuple(it) if isinstance(it, list) else it for it in given[key]]
     try:
         return vk_mem.SimulatedDevice(**given)
     except TypeError as error:
