@@ -181,7 +181,7 @@ def test_counters_of_both_timelines_agree(tmp_path: Path) -> None:
                 chrome.setdefault(it["name"], []).append(value)
     found = counters(tmp_path / "x.pftrace")
     assert {tuple(it) for it in chrome.values()} == {tuple(it) for it in found.values()}
-    assert max(max(it) for it in found.values()) == 256 << 20
+    assert max(max(it) for it in found.values()) == trace.replay().peak_held.bytes
 
 
 # ---- commands ----

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
@@ -270,6 +270,11 @@ impl TraceData {
             _ => return Err(PyValueError::new_err(format!("no format is named {format:?}"))),
         };
         let trace = self.trace.clone();
-        Ok(run(py, Ends::Soon, None, move |work| write(&trace, format, &path, work))??)
+        let done = run(py, Ends::Soon, None, move |work| write(&trace, format, &path, work))?;
+        done.map_err(|error| match error.raw_os_error() {
+            // With its number Python chooses the class.
+            Some(number) => PyOSError::new_err((number, error.to_string())),
+            None => error.into(),
+        })
     }
 }

@@ -125,9 +125,7 @@ impl ReplayedData {
     /// A dump of an allocator; `None` if there is no such allocator.
     fn dump(&self, py: Python<'_>, number: u16, detailed: bool) -> PyResult<Option<String>> {
         let made = match &self.allocators {
-            Allocators::Live(replayed) => {
-                detach(py, || replayed.dump(number, detailed))
-            }
+            Allocators::Live(replayed) => detach(py, || replayed.dump(number, detailed)),
             Allocators::Dumps(dumps) => {
                 let found = dumps.iter().find(|it| it.0 == number);
                 found.map(|it| it.1[usize::from(detailed)].clone())

@@ -77,12 +77,24 @@ pub(super) enum Budgets {
     Recorded,
 }
 
+/// The device behind a driver.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Behind {
+    /// One that all drivers of the replay share, and whose memory has bytes.
+    Real,
+    /// One of its own for each allocator, which has this number. Addresses are numbers that nobody reads through, and
+    /// memory takes no memory.
+    Simulated(u16),
+}
+
 /// A device in front of another one.
 pub(super) struct Driver {
     info: DeviceInfo,
     behind: Arc<dyn DeviceMemory>,
-    /// Whether it maps memory: without, addresses are numbers that nobody reads through, and memory takes no memory.
     has_bytes: bool,
+    /// What is added to the handles of the device behind, which counts them from 1 as all simulated devices do: no two
+    /// memory objects of a replay have one handle.
+    first_handle: u64,
     budgets: Budgets,
     records: bool,
     gauges: Arc<Gauges>,
@@ -93,7 +105,7 @@ impl Driver {
     pub fn new(
         info: DeviceInfo,
         behind: Arc<dyn DeviceMemory>,
-        has_bytes: bool,
+        kind: Behind,
         budgets: Budgets,
         records: bool,
         gauges: Arc<Gauges>,
@@ -105,7 +117,11 @@ impl Driver {
         };
         let reports = vec![None; info.heaps.len()];
         let state = Mutex::new(State { calls, reports, ..State::default() });
-        Self { info, behind, has_bytes, budgets, records, gauges, state }
+        let (has_bytes, first_handle) = match kind {
+            Behind::Real => (true, 0),
+            Behind::Simulated(number) => (false, u64::from(number) << 48),
+        };
+        Self { info, behind, has_bytes, first_handle, budgets, records, gauges, state }
     }
 
     /// Notes the recorded answer to a call that is made next.
@@ -193,6 +209,7 @@ impl DeviceMemory for Driver {
             Some(error) => Err(error),
             None => self.behind.allocate(&plain),
         };
+        let made = made.map(|handle| MemoryHandle(handle.0 + self.first_handle));
         let mut state = self.state.lock();
         state.calls.counts[0] += 1;
         if self.records {
@@ -215,7 +232,7 @@ impl DeviceMemory for Driver {
     }
 
     fn free(&self, memory: MemoryHandle) {
-        self.behind.free(memory);
+        self.behind.free(MemoryHandle(memory.0 - self.first_handle));
         let mut state = self.state.lock();
         state.calls.counts[1] += 1;
         if self.records {

@@ -10,7 +10,7 @@ use vkmem_engine::{
     DeviceMemory, Error, EvictionOwner, PoolCreateInfo, PoolId, SimulatedDevice,
 };
 
-use super::driver::{Budgets, Driver};
+use super::driver::{Behind, Budgets, Driver};
 use super::gauges::Gauges;
 use super::losses::LossWatcher;
 use super::mapping::TypeMapping;
@@ -129,7 +129,7 @@ impl World {
         let slot = self.instances.get(usize::from(number))?;
         let made = match slot.get() {
             Some(made) => made,
-            None => slot.get_or_init(|| self.create(None).map(Box::new)),
+            None => slot.get_or_init(|| self.create(number, None).map(Box::new)),
         };
         made.as_deref().ok().filter(|it| !it.closed.load(Relaxed))
     }
@@ -144,7 +144,7 @@ impl World {
         options: Option<&AllocatorOptions>,
     ) -> Result<(), Error> {
         let Some(slot) = self.instances.get(usize::from(number)) else { return Ok(()) };
-        let made = slot.get_or_init(|| self.create(options).map(Box::new));
+        let made = slot.get_or_init(|| self.create(number, options).map(Box::new));
         made.as_ref().map(drop).map_err(Clone::clone)
     }
 
@@ -159,10 +159,10 @@ impl World {
     /// # Errors
     /// Those of [`Allocator::new`].
     pub fn check_options(&self) -> Result<(), Error> {
-        self.create(Some(&AllocatorOptions::default())).map(drop)
+        self.create(0, Some(&AllocatorOptions::default())).map(drop)
     }
 
-    fn create(&self, options: Option<&AllocatorOptions>) -> Result<Instance, Error> {
+    fn create(&self, number: u16, options: Option<&AllocatorOptions>) -> Result<Instance, Error> {
         let settings = &self.settings;
         let recorded = options.or(self.trace.description().options.as_ref()).cloned();
         let recorded = recorded.unwrap_or_default();
@@ -182,13 +182,13 @@ impl World {
             frames_in_use: settings.frames_in_use.unwrap_or(recorded.frames_in_use),
             debug: settings.debug.unwrap_or(recorded.debug),
         };
-        let (behind, has_bytes): (Arc<dyn DeviceMemory>, bool) = match &settings.device {
-            ReplayDevice::Other(device) => (device.clone(), true),
+        let (behind, kind): (Arc<dyn DeviceMemory>, _) = match &settings.device {
+            ReplayDevice::Other(device) => (device.clone(), Behind::Real),
             _ => {
                 let device = SimulatedDevice::try_new(self.info.clone())?;
                 // The recorded driver may have allowed more than it reported.
                 device.enforce_allocation_count(!options.exceed_allocation_count);
-                (Arc::new(device), false)
+                (Arc::new(device), Behind::Simulated(number))
             }
         };
         let budgets = match &settings.budgets {
@@ -197,7 +197,7 @@ impl World {
             None => Budgets::Device,
         };
         let (info, gauges) = (self.info.clone(), self.gauges.clone());
-        let driver = Driver::new(info, behind, has_bytes, budgets, settings.records, gauges);
+        let driver = Driver::new(info, behind, kind, budgets, settings.records, gauges);
         let driver = Arc::new(driver);
         let allocator = Allocator::new(driver.clone(), &options)?;
         let losses = Arc::new(LossWatcher::default());
