@@ -17,8 +17,6 @@ use super::background::{Ends, run};
 use super::column::{OfTrace, TraceColumn};
 use super::convert::{to_dict, to_object};
 use super::files::{FileFormat, write};
-use super::replayed::{ReplayedData, play, play_all};
-use super::settings;
 use super::usage::usage;
 use crate::errors::trace_error;
 use crate::objects::device_info::PhysicalDevice;
@@ -227,28 +225,6 @@ impl TraceData {
     fn usage(&self, py: Python<'_>) -> PyResult<Vec<[TraceColumn; 3]>> {
         let trace = self.trace.clone();
         run(py, Ends::Soon, None, move |work| usage(&trace, work))
-    }
-
-    /// Plays the trace with settings by their names.
-    fn replay(
-        &self,
-        py: Python<'_>,
-        given: &Bound<'_, PyDict>,
-        progress: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<ReplayedData> {
-        play(py, &self.trace, settings::read(given)?, progress)
-    }
-
-    /// Plays the trace with each of some settings, `threads` at a time.
-    fn compare(
-        &self,
-        py: Python<'_>,
-        given: Vec<Bound<'_, PyDict>>,
-        threads: usize,
-        progress: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Vec<ReplayedData>> {
-        let asked = given.iter().map(settings::read).collect::<PyResult<_>>()?;
-        play_all(py, &self.trace, asked, threads, progress)
     }
 
     /// Writes the trace into a file; returns what the format has no words for: kinds of events, and how many.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use vkmem_engine::Error;
 use vkmem_trace::{ReplayReport, Replayed, Trace, compare, comparison_table, replay};
 
 use super::background::{Ends, run};
 use super::data::TraceData;
-use super::settings::{Asked, clock};
+use super::settings::{Asked, clock, read};
 use crate::errors::{out_of_host_memory, to_py, trace_error};
 use crate::interpreter::{detach, without_gil};
 
@@ -40,7 +41,7 @@ impl Drop for ReplayedData {
 }
 
 /// Plays a trace.
-pub fn play(
+fn play(
     py: Python<'_>,
     trace: &Arc<Trace>,
     asked: Asked,
@@ -76,7 +77,7 @@ fn ended(replayed: Replayed, is_real: bool) -> ReplayedData {
 }
 
 /// Plays a trace with each of some settings, `threads` at a time.
-pub fn play_all(
+fn play_all(
     py: Python<'_>,
     trace: &Arc<Trace>,
     asked: Vec<Asked>,
@@ -99,6 +100,31 @@ pub fn play_all(
     let reports = made.0.map_err(|error| trace_error(py, &error.to_string(), None, None))?;
     let of = |report| ReplayedData { report, trace: None, allocators: Allocators::Gone };
     Ok(reports.into_iter().map(of).collect())
+}
+
+#[pymethods]
+impl TraceData {
+    /// Plays the trace with settings by their names.
+    fn replay(
+        &self,
+        py: Python<'_>,
+        given: &Bound<'_, PyDict>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<ReplayedData> {
+        play(py, &self.trace, read(given)?, progress)
+    }
+
+    /// Plays the trace with each of some settings, `threads` at a time.
+    fn compare(
+        &self,
+        py: Python<'_>,
+        given: Vec<Bound<'_, PyDict>>,
+        threads: usize,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<ReplayedData>> {
+        let asked = given.iter().map(read).collect::<PyResult<_>>()?;
+        play_all(py, &self.trace, asked, threads, progress)
+    }
 }
 
 #[pymethods]
