@@ -170,7 +170,7 @@ def test_usage_is_what_events_say() -> None:
 
 
 def test_errors_say_where() -> None:
-    with pytest.raises(vk_mem.TraceError, match="line 3: .*zzz") as caught:
+    with pytest.raises(vk_mem.TraceError, match=r"line 3: .*zzz") as caught:
         load(vma_text(["zzz"]))
     assert (caught.value.line, caught.value.offset) == (3, None)
     saved = recorded_bytes()

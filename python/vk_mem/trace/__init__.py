@@ -15,10 +15,8 @@ from vk_mem.trace.columns import Columns
 from vk_mem.trace.description import Description, TraceWarning
 from vk_mem.trace.events import *  # noqa: F403
 from vk_mem.trace.events import __all__ as _events
-from vk_mem.trace.load import load
-from vk_mem.trace.report import (
+from vk_mem.trace.figures import (
     Calls,
-    Comparison,
     Difference,
     DriverCalls,
     FailedCall,
@@ -29,12 +27,13 @@ from vk_mem.trace.report import (
     Peak,
     Placements,
     RecordedReport,
-    ReplayReport,
     Sample,
     Total,
 )
+from vk_mem.trace.load import load
+from vk_mem.trace.recorded import Frame, Position
 from vk_mem.trace.settings import ReplayKeywords
-from vk_mem.trace.trace import Frame, Position, Trace
+from vk_mem.trace.trace import Comparison, ReplayReport, Trace
 from vk_mem.trace.usage import HeapUsage, Usage
 from vk_mem.trace.values import (
     BufferInfo,

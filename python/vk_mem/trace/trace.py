@@ -1,193 +1,55 @@
-"""`Trace`: a recording in memory."""
+"""`Trace`: a recording in memory; `ReplayReport`: what came of playing it again."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from vk_mem.text import counted
-from vk_mem.trace.columns import Columns
-from vk_mem.trace.description import Description, TraceWarning
-from vk_mem.trace.event import Event
-from vk_mem.trace.events import KINDS
+from vk_mem._lazy import load
+from vk_mem._vk_mem import _Replayed
+from vk_mem.errors import TraceError
+from vk_mem.text import counted, size_text
+from vk_mem.trace.figures import (
+    Calls,
+    Difference,
+    DriverCalls,
+    FailedCall,
+    Failures,
+    HeapReport,
+    Leftover,
+    Leftovers,
+    Peak,
+    Placements,
+    RecordedReport,
+    Sample,
+    Total,
+)
 from vk_mem.trace.files import replacing
-from vk_mem.trace.report import Comparison, ReplayReport
+from vk_mem.trace.recorded import RecordedEvents
 from vk_mem.trace.settings import (
     ReplayKeywords,
     SettingKeywords,
     native_settings,
     settings_list,
 )
-from vk_mem.trace.usage import Usage, usage_of
-from vk_mem.trace.values import Failure, Object, Placement, Request, request_of
 
 if TYPE_CHECKING:
-    from vk_mem._vk_mem import Device, _TraceData
+    from vk_mem._vk_mem import Device
+    from vk_mem.dump.model import Dump
 
-__all__ = ["Frame", "Position", "Trace"]
-
-_RECORDS: dict[str, type] = {"failure": Failure, "object": Object, "placed": Placement}
-# By the number of a kind: its class, and which of its fields are to be made of plain values.
-_MAKERS = {
-    number: (
-        cls,
-        tuple(
-            (at, _RECORDS.get(name))
-            for at, name in enumerate(cls.__slots__)
-            if name in _RECORDS or name == "request"
-        ),
-    )
-    for number, cls in KINDS.items()
-}
+__all__ = ["Comparison", "ReplayReport", "Trace"]
 
 
-class Frame(NamedTuple):
-    """One function of a call stack."""
+class Trace(RecordedEvents):
+    """A recording in memory: from `load`, and from `ReplayReport.trace`.
 
-    file: str
-    line: int
-    """From 1; 0 if it is not known."""
-    function: str
-
-
-class Position(NamedTuple):
-    """A place in a file; one of both is None."""
-
-    line: int | None
-    """The line of a text file, from 1."""
-    offset: int | None
-    """The byte of a binary file, from 0."""
-
-
-class Trace(Sequence[Event]):
-    """A recording in memory: its events, in the order in which they took effect.
-
-    A sequence of events that are made when they are asked for; `columns` has all of them as arrays.
-    From `load`, and from `ReplayReport.trace`.
+    A sequence of its events, which are made when they are asked for; `columns` has all of them as
+    arrays.
     """
 
-    __slots__ = ("_columns", "_data", "_description", "_requests", "_sites", "source")
-
-    source: str
-    """The name of the file that it was read from; "" if it was not."""
-
-    def __init__(self, data: _TraceData, source: str = "") -> None:
-        """For `load`."""
-        self._data = data
-        self._columns = Columns(data)
-        self._description: Description | None = None
-        self._requests: dict[int, Request] = {}
-        self._sites: dict[int, str] = {}
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    @overload
-    def __getitem__(self, index: int) -> Event: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Event]: ...
-
-    def __getitem__(self, index: int | slice) -> Event | list[Event]:
-        if isinstance(index, slice):
-            return [self._event(at) for at in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        return self._event(at)
-
-    def __iter__(self) -> Iterator[Event]:
-        return map(self._event, range(len(self)))
-
-    def __reversed__(self) -> Iterator[Event]:
-        return map(self._event, range(len(self) - 1, -1, -1))
-
-    def _event(self, index: int) -> Event:
-        number, head, fields = self._data.event(index)
-        cls, to_make = _MAKERS[number]
-        if to_make:
-            made: list[Any] = list(fields)
-            for at, record in to_make:
-                value = made[at]
-                if record is None:
-                    made[at] = self.request(value)
-                elif value is not None:
-                    made[at] = record(**value)
-            fields = tuple(made)
-        sequence, time, thread, frame, allocator, site, is_state = head
-        where = None if site is None else self._site(site)
-        return cls(index, sequence, time, thread, frame, allocator, where, is_state, *fields)
-
-    def request(self, number: int) -> Request:
-        """Returns a request by its number in `columns.requests`; raises `IndexError`."""
-        found = self._requests.get(number)
-        if found is None:
-            found = self._requests[number] = request_of(self._data.request(number))
-        return found
-
-    def stack(self, number: int) -> list[Frame]:
-        """Returns a call stack by its number in `columns.sites`, the innermost function first."""
-        return [Frame(*it) for it in self._data.stack(number)]
-
-    def call_site(self, index: int) -> str | None:
-        """Returns where an event was called, if that was tracked: one `file:line in function` per
-        line, the innermost first."""
-        return self[index].call_site
-
-    def _site(self, number: int) -> str:
-        found = self._sites.get(number)
-        if found is None:
-            frames = self._data.stack(number)
-            lines = (f"{file}:{line} in {function}" for file, line, function in frames)
-            found = self._sites[number] = "\n".join(lines)
-        return found
-
-    @property
-    def columns(self) -> Columns:
-        """All events as NumPy arrays, without a copy."""
-        return self._columns
-
-    def kinds(self) -> dict[str, int]:
-        """Returns the number of events of each kind that there are, by its name."""
-        counts = dict.fromkeys(KINDS, 0)
-        for number, count in Counter(memoryview(self._data.column("kinds"))).items():
-            counts[number] = count
-        return {KINDS[number].kind: count for number, count in counts.items() if count}
-
-    @property
-    def description(self) -> Description:
-        """The device, the allocator and the program, as far as the file says."""
-        if self._description is None:
-            self._description = Description(**self._data.description())
-        return self._description
-
-    @property
-    def warnings(self) -> list[TraceWarning]:
-        """What was left out of the file or taken otherwise than written; the first 64."""
-        return [TraceWarning(what, line, at) for line, at, what in self._data.warnings()]
-
-    @property
-    def warning_count(self) -> int:
-        """Number of all warnings."""
-        return self._data.warning_count
-
-    @property
-    def unknown_events(self) -> int:
-        """Number of events that only a later version of this library knows, and that were left
-        out."""
-        return self._data.unknown_events
-
-    @property
-    def cut(self) -> Position | None:
-        """Where the file ends in the middle of something, so that what was written last is
-        missing."""
-        cut = self._data.cut
-        return None if cut is None else Position(*cut)
-
-    def usage(self) -> Usage:
-        """Returns what was held and live after each event, as the recording says it. O(events)"""
-        return usage_of(self._data.usage())
+    __slots__ = ()
 
     # ---- replaying ----
 
@@ -298,20 +160,213 @@ class Trace(Sequence[Event]):
             data = played.trace() or data
         replacing(path, lambda part: data.write(part, format, allocations, resources))
 
+
+class ReplayReport:
+    """What came of a replay: from `Trace.replay` and `Trace.compare`.
+
+    Prints as a table. Sizes are in bytes, times in nanoseconds, events are indices in the trace. It
+    is a source of `vk_mem.view` and `vk_mem.diff`, as an `Allocator` is: its allocator as it is at
+    the end.
+    """
+
+    name: str
+    """Name of the settings."""
+    device: str
+    """Name of the device."""
+    events: int
+    """Number of events that were played or passed over."""
+    calls: int
+    """Number of calls that were played."""
+    skipped: dict[str, int]
+    """Why events were passed over, and how many."""
+    begins_in_the_middle: bool
+    """Whether the trace tells of what existed before its first call: that was made anew,
+    elsewhere."""
+    functions: dict[str, Calls]
+    """Calls by the kinds of events."""
+    wall_time: int
+    """Time that the replay took."""
+    recorded_time: int
+    """Time from the first to the last event of the recording."""
+    threads: int
+    """Number of recorded threads."""
+    busiest_thread: float
+    """Share of the events that the busiest of them has."""
+    frames: int
+    peak_held: Peak
+    """The most that was held: bytes of all memory objects."""
+    peak_live: Peak
+    """The most that was live: bytes of all allocations."""
+    held_at_peak_live: int
+    held_per_live: float
+    """Bytes held for each live byte, when the most was live."""
+    held: int
+    """Bytes held at the end."""
+    live: int
+    """Bytes live at the end."""
+    mean_fragmentation: float
+    heaps: tuple[HeapReport, ...]
+    memory_types: tuple[Total, ...]
+    """Memory objects that were allocated, by memory type."""
+    samples: tuple[Sample, ...]
+    """Figures over time; the last sample is that at the end."""
+    driver: dict[str, DriverCalls]
+    """Calls of the driver by the names of its functions."""
+    failed_now: Failures
+    """Allocations that succeeded in the recording and failed now."""
+    succeeded_now: Failures
+    """Allocations that failed in the recording and succeeded now."""
+    failed_again: int
+    """Number of allocations that failed in both."""
+    leftovers: Leftovers
+    classes: dict[str, Total]
+    """Resources by VmaReplay's classes."""
+    moves: Total
+    """Moves of defragmentations."""
+    losses: Total
+    """Allocations that were lost."""
+    recorded_losses: int
+    """Number of allocations that the recorded program lost."""
+    device_differences: tuple[str, ...]
+    """Properties in which the device differs from the recorded one."""
+    placements: Placements
+    recorded: RecordedReport | None
+    """What the recorded program held, if the trace says it: PyTorch in its snapshots."""
+
+    def __init__(self, data: _Replayed) -> None:
+        """For `Trace.replay`."""
+        self._data = data
+        self._text = data.json()
+        of = json.loads(self._text)
+        of["skipped"] = dict(of["skipped"])
+        of["functions"] = {name: Calls(**it) for name, it in of["functions"].items()}
+        of["heaps"] = tuple(HeapReport(**it) for it in of["heaps"])
+        of["memory_types"] = tuple(Total(**it) for it in of["memory_types"])
+        of["samples"] = tuple(Sample(**it) for it in of["samples"])
+        of["driver"] = {name: DriverCalls(**it) for name, it in of["driver"].items()}
+        of["classes"] = {name: Total(**it) for name, it in of["classes"].items()}
+        of["moves"], of["losses"] = Total(**of["moves"]), Total(**of["losses"])
+        of["device_differences"] = tuple(of["device_differences"])
+        for name in ("peak_held", "peak_live"):
+            of[name] = Peak(**of[name])
+        for name in ("failed_now", "succeeded_now"):
+            first = tuple(FailedCall(**it) for it in of[name]["first"])
+            of[name] = Failures(**{**of[name], "first": first})
+        left = of["leftovers"]
+        of["leftovers"] = Leftovers(
+            **{**left, "first": tuple(Leftover(**it) for it in left["first"])}
+        )
+        first_place = of["placements"]["first"]
+        of["placements"] = Placements(
+            of["placements"]["checked"],
+            of["placements"]["differing"],
+            None if first_place is None else Difference(**first_place),
+        )
+        if (recorded := of["recorded"]) is not None:
+            recorded.pop("held_per_live", None)
+            peaks = {name: Peak(**recorded[name]) for name in ("peak_held", "peak_live")}
+            of["recorded"] = RecordedReport(**{**recorded, **peaks})
+        self.__dict__.update(of)
+
+    @property
+    def device_allocations(self) -> int:
+        """Number of memory objects that the driver was asked for: `vkAllocateMemory`."""
+        return self.driver["vkAllocateMemory"].count
+
+    @property
+    def driver_calls(self) -> int:
+        """Number of calls of the driver."""
+        return sum(it.count for it in self.driver.values())
+
+    @property
+    def allocators(self) -> tuple[int, ...]:
+        """Numbers of the allocators that exist at the end; none in a comparison, which keeps
+        none."""
+        return tuple(self._data.allocators())
+
+    @property
+    def trace(self) -> Trace | None:
+        """The replay as a trace of its own, with `record=True`: it says where everything went."""
+        data = self._data.trace()
+        return None if data is None else Trace(data)
+
+    def dump(self, allocator: int = 0, *, detailed: bool = True) -> dict[str, Any]:
+        """Returns a dump of an allocator as it is at the end, as `Allocator.build_stats_string`
+        makes them; with `until=`, as it is before that event.
+
+        Raises `TraceError` if there is no such allocator: it was destroyed or never there, or the
+        report is one of `Trace.compare`.
+        """
+        text = self._data.dump(allocator, detailed)
+        if text is None:
+            raise TraceError(f"there is no allocator {allocator} at the end of the replay")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def snapshot(self, allocator: int = 0) -> Dump:
+        """Returns `dump` as a `vk_mem.Dump`."""
+        dump: Dump = load("vk_mem.dump").load_dump(self.dump(allocator))
+        return dump
+
+    def to_json(self) -> str:
+        """Returns the report as a JSON object."""
+        return self._text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as a dict, as `to_json` has it."""
+        found: dict[str, Any] = json.loads(self._text)
+        return found
+
+    def __str__(self) -> str:
+        return self._data.text()
+
     def __repr__(self) -> str:
-        it = self.description
-        parts = [counted(len(self), "event", ",")]
-        if it.device is not None:
-            parts.append(f"on {it.device.properties.device_name}")
-        if it.program:
-            parts.append(f"of {it.program}")
-        if self.cut is not None:
-            parts.append("cut off")
-        if self.warning_count:
-            parts.append(counted(self.warning_count, "warning"))
-        return f"<vk_mem.trace.Trace ({it.format}): {', '.join(parts)}>"
+        failed = f", {counted(self.failed_now.count, 'failure')}" if self.failed_now.count else ""
+        return (
+            f"<vk_mem.trace.ReplayReport {self.name!r} on {self.device}: "
+            f"{counted(self.calls, 'call', ',')}, peak {size_text(self.peak_held.bytes)} held for "
+            f"{size_text(self.peak_live.bytes)} live{failed}>"
+        )
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
-    __hash__ = object.__hash__
+class Comparison(Sequence[ReplayReport]):
+    """Reports of one trace with several settings: from `Trace.compare`. Prints as one table."""
+
+    __slots__ = ("_reports",)
+
+    def __init__(self, reports: Iterable[ReplayReport]) -> None:
+        """For `Trace.compare`."""
+        self._reports = tuple(reports)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    @overload
+    def __getitem__(self, index: int | str) -> ReplayReport: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Comparison: ...
+
+    def __getitem__(self, index: int | str | slice) -> ReplayReport | Comparison:
+        """A report by its index or the name of its settings."""
+        if isinstance(index, slice):
+            return Comparison(self._reports[index])
+        if isinstance(index, str):
+            found = next((it for it in self._reports if it.name == index), None)
+            if found is None:
+                raise KeyError(index)
+            return found
+        return self._reports[index]
+
+    def __iter__(self) -> Iterator[ReplayReport]:
+        return iter(self._reports)
+
+    def to_json(self) -> str:
+        """Returns a JSON list of all reports."""
+        return f"[{', '.join(it.to_json() for it in self)}]"
+
+    def __str__(self) -> str:
+        return _Replayed.table([it._data for it in self])
+
+    def __repr__(self) -> str:
+        return f"<vk_mem.trace.Comparison of {', '.join(repr(it.name) for it in self)}>"
