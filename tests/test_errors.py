@@ -122,6 +122,7 @@ def test_bases_of_the_errors() -> None:
         "UseAfterFreeError": ValueError,
         "LostError": ValueError,
         "DumpError": ValueError,
+        "TraceError": ValueError,
         "InitializationError": RuntimeError,
     }
     for name in ERRORS:

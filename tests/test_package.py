@@ -33,9 +33,10 @@ def test_all_is_sorted_and_complete() -> None:
     public = {
         name
         for name, it in vars(vk_mem).items()
-        if not name.startswith("_") and (not inspect.ismodule(it) or name in ("interop", "view"))
+        if not name.startswith("_")
+        and (not inspect.ismodule(it) or name in ("interop", "trace", "view"))
     }
-    assert public | {"__version__", "view"} == set(vk_mem.__all__)
+    assert public | {"__version__", "trace", "view"} == set(vk_mem.__all__)
 
 
 def test_everything_native_is_exported() -> None:
@@ -43,12 +44,12 @@ def test_everything_native_is_exported() -> None:
     assert native <= set(vk_mem.__all__)
 
 
-@pytest.mark.parametrize("name", ["flags", "errors", "interop", "view"])
+@pytest.mark.parametrize("name", ["flags", "errors", "interop", "trace", "view"])
 def test_all_of_the_modules(name: str) -> None:
     module = importlib.import_module(f"vk_mem.{name}")
     missing = [it for it in module.__all__ if not hasattr(module, it)]
     assert not missing
-    if name not in ("interop", "view"):
+    if name not in ("interop", "trace", "view"):
         assert set(module.__all__) <= set(vk_mem.__all__) | {"ImageType"}
 
 

@@ -71,6 +71,7 @@ from vk_mem.errors import (
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
     TooManyObjectsError,
+    TraceError,
     UnflushedWriteWarning,
     UseAfterFreeError,
     VkMemError,
@@ -114,7 +115,7 @@ from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.tables import HeapBudgets
 
 if _TYPE_CHECKING:
-    from vk_mem import view
+    from vk_mem import trace, view
     from vk_mem.dump import Diff, Dump
     from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
     from vk_mem.memory.resource_cache import ResourceCache
@@ -207,6 +208,7 @@ __all__ = [
     "SubresourceLayout",
     "TooManyObjectsError",
     "TotalStatistics",
+    "TraceError",
     "Transfer",
     "TransferStatistics",
     "Transfers",
@@ -226,6 +228,7 @@ __all__ = [
     "record",
     "serve_stats",
     "statistics",
+    "trace",
     "view",
 ]
 
@@ -241,8 +244,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> _Any:
     """Imports on first use what many programs never need."""
-    if name == "view":
-        return _load("vk_mem.view")
+    if name in ("trace", "view"):
+        return _load(f"vk_mem.{name}")
     return _attribute(__name__, _MODULES, name)
 
 

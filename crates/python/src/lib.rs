@@ -14,6 +14,7 @@ mod observe;
 mod package;
 mod process;
 mod recording;
+mod trace;
 mod transfer;
 
 use pyo3::prelude::*;
@@ -70,6 +71,9 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<moving::moves::DefragmentationDestination>()?;
     module.add_class::<moving::moves::DefragmentationMove>()?;
     module.add_class::<moving::passes::DefragmentationPass>()?;
+    module.add_class::<trace::column::TraceColumn>()?;
+    module.add_class::<trace::data::TraceData>()?;
+    module.add_class::<trace::replayed::ReplayedData>()?;
     module.add_class::<transfer::register::RegisteredArray>()?;
     module.add_class::<transfer::state::Transfer>()?;
     module.add_class::<transfer::batch::TransferBatch>()?;

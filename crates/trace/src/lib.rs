@@ -19,6 +19,7 @@ mod record;
 mod replay;
 mod trace;
 mod usage;
+mod value;
 mod values;
 mod write;
 
@@ -34,12 +35,13 @@ pub use record::{
 };
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,
-    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDebug, ReplayDevice,
-    ReplayError, ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare,
-    comparison_table, replay,
+    HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDevice, ReplayError,
+    ReplayReport, ReplaySettings, ReplayThreads, Replayed, Sample, compare, comparison_table,
+    replay,
 };
 pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
 pub use usage::{Held, Usage};
+pub use value::{Value, options_fields};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };

@@ -35,6 +35,7 @@ from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.package import _look_up_names
 from vk_mem._vk_mem.process import _after_fork_in_child
+from vk_mem._vk_mem.trace import _Replayed, _TraceColumn, _TraceData
 from vk_mem._vk_mem.transfer import RegisteredArray, Transfer, Transfers, _TransferBatch
 
 __all__ = [
@@ -74,6 +75,9 @@ __all__ = [
     "_HeapDebugger",
     "_HostBytes",
     "_Range",
+    "_Replayed",
+    "_TraceColumn",
+    "_TraceData",
     "_TransferBatch",
     "_VirtualBlocks",
     "_Watch",

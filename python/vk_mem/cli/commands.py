@@ -32,6 +32,7 @@ from vk_mem.cli.output import (
     working,
 )
 from vk_mem.cli.top import top
+from vk_mem.cli.traces import replay, trace_app
 from vk_mem.text import counted
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def root(
 
 
 app.command(epilog=DOCTOR_EXIT_CODES)(doctor)
-for command in (view, stats, top):
+for command in (view, stats, top, replay):
     app.command(epilog=EXIT_CODES)(command)
+app.add_typer(trace_app, name="trace", epilog=EXIT_CODES)
 
 
 @app.command(epilog=EXIT_CODES)

@@ -40,6 +40,7 @@ pub(super) fn for_each_line<'a>(
             }
             trace.cut_at(Position::Line(line.number));
         }
+        trace.set_line(line.number);
     }
     Ok(())
 }

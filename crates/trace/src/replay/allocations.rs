@@ -101,19 +101,12 @@ impl Worker<'_> {
             None => None,
             Some(number) => Some(world.pools.with(number, |it| it.id).ok_or(NO_OBJECT)?),
         };
-        let debug = &world.settings.debug;
         let algorithm = world.settings.algorithm;
         let is_linear = algorithm.is_none_or(|it| it == Algorithm::Linear) && pool.is_some();
         request.flags = known_flags(request.flags, is_linear);
-        request.min_alignment = request.min_alignment.max(debug.min_alignment);
-        if debug.always_dedicated && !request.flags.contains(AllocationCreateFlags::NEVER_ALLOCATE)
-        {
-            request.flags |= AllocationCreateFlags::DEDICATED_MEMORY;
-            request.flags -= AllocationCreateFlags::UPPER_ADDRESS;
-        }
-        let bytes = size.checked_add(debug.margin).ok_or(NO_SIZE)?;
+        request.min_alignment = request.min_alignment.max(world.settings.min_alignment);
         // Any number but 0 stands for the resource.
-        let mut engine = request.to_engine(bytes, pool, 1).ok_or(NO_SIZE)?;
+        let mut engine = request.to_engine(size, pool, 1).ok_or(NO_SIZE)?;
         let is_dedicated = request.flags.contains(AllocationCreateFlags::DEDICATED_MEMORY);
         if algorithm.is_some() && pool.is_none() && !is_dedicated {
             self.route(event, instance, &mut engine, &mut request);

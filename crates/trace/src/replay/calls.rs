@@ -390,6 +390,10 @@ impl Worker<'_> {
             Call::CreatePool { pool, info, has_next, failure } => {
                 let mut info = *info;
                 info.memory_allocate_next = 0;
+                if self.world.settings.debug.is_some() {
+                    // As in its allocator.
+                    info.debug = None;
+                }
                 info.algorithm = self.world.settings.algorithm.unwrap_or(info.algorithm);
                 if let (Some(size), Some(_)) = (self.world.settings.block_size, info.block_size) {
                     info.block_size = Some(size);

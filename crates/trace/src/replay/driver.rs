@@ -82,12 +82,24 @@ pub(super) enum Budgets {
     None,
 }
 
+/// The device behind a driver.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Behind {
+    /// One that all drivers of the replay share, and whose memory has bytes.
+    Real,
+    /// One of its own for each allocator, which has this number. Addresses are numbers that nobody reads through, and
+    /// memory takes no memory.
+    Simulated(u16),
+}
+
 /// A device in front of another one.
 pub(super) struct Driver {
     info: DeviceInfo,
     behind: Arc<dyn DeviceMemory>,
-    /// Whether it maps memory: without, addresses are numbers that nobody reads through, and memory takes no memory.
     has_bytes: bool,
+    /// What is added to the handles of the device behind, which counts them from 1 as all simulated devices do: no two
+    /// memory objects of a replay have one handle.
+    first_handle: u64,
     budgets: Budgets,
     records: bool,
     /// Whether memory that nobody uses may stay mapped.
@@ -100,7 +112,7 @@ impl Driver {
     pub fn new(
         info: DeviceInfo,
         behind: Arc<dyn DeviceMemory>,
-        has_bytes: bool,
+        kind: Behind,
         budgets: Budgets,
         (records, stays_mapped): (bool, bool),
         gauges: Arc<Gauges>,
@@ -112,7 +124,11 @@ impl Driver {
         };
         let reports = vec![None; info.heaps.len()];
         let state = Mutex::new(State { calls, reports, ..State::default() });
-        Self { info, behind, has_bytes, budgets, records, stays_mapped, gauges, state }
+        let (has_bytes, first_handle) = match kind {
+            Behind::Real => (true, 0),
+            Behind::Simulated(number) => (false, u64::from(number) << 48),
+        };
+        Self { info, behind, has_bytes, first_handle, budgets, records, stays_mapped, gauges, state }
     }
 
     /// Notes a recorded answer to the call that a thread makes next.
@@ -206,6 +222,7 @@ impl DeviceMemory for Driver {
             Some(error) => Err(error),
             None => self.behind.allocate(&plain),
         };
+        let made = made.map(|handle| MemoryHandle(handle.0 + self.first_handle));
         let mut state = self.state.lock();
         state.calls.counts[0] += 1;
         if self.records {
@@ -228,7 +245,7 @@ impl DeviceMemory for Driver {
     }
 
     fn free(&self, memory: MemoryHandle) {
-        self.behind.free(memory);
+        self.behind.free(MemoryHandle(memory.0 - self.first_handle));
         let mut state = self.state.lock();
         state.calls.counts[1] += 1;
         if self.records {

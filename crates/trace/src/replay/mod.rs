@@ -49,7 +49,7 @@ pub use report_text::comparison_table;
 
 pub use run::{ReplayError, Replayed, replay};
 pub use samples::Sample;
-pub use settings::{Clock, ReplayDebug, ReplayDevice, ReplaySettings, ReplayThreads};
+pub use settings::{Clock, ReplayDevice, ReplaySettings, ReplayThreads};
 pub use tally::{
     ClassFigures, Difference, FailedCall, Failures, FunctionCalls, Leftovers, Placements,
 };

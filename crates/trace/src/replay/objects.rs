@@ -9,7 +9,8 @@ use vkmem_engine::{
 
 use crate::numbering::Numbering;
 
-type Slot<T> = Mutex<Option<T>, rank::ReplayObject>;
+/// Boxed, as a trace has many times more numbers than objects live at once: an empty slot has 16 bytes.
+type Slot<T> = Mutex<Option<Box<T>>, rank::ReplayObject>;
 
 /// Objects by their recorded numbers, each under a lock of its own.
 pub(super) struct Table<T> {
@@ -25,31 +26,31 @@ impl<T> Table<T> {
 
     /// Returns the slot of a number, empty or not. To be held for a moment only.
     #[inline]
-    pub fn lock(&self, number: u32) -> Option<MutexGuard<'_, Option<T>, rank::ReplayObject>> {
+    pub fn lock(&self, number: u32) -> Option<MutexGuard<'_, Option<Box<T>>, rank::ReplayObject>> {
         Some(self.slots[self.places.place(number)?].lock())
     }
 
     /// Calls a function with an object, if it is there.
     #[inline]
     pub fn with<R>(&self, number: u32, call: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.lock(number)?.as_mut().map(call)
+        self.lock(number)?.as_deref_mut().map(call)
     }
 
     /// Removes an object.
     #[inline]
     pub fn take(&self, number: u32) -> Option<T> {
-        self.lock(number)?.take()
+        self.lock(number)?.take().map(|it| *it)
     }
 
     /// Adds an object, or replaces it; returns the one that was there.
     #[inline]
     pub fn put(&self, number: u32, object: T) -> Option<T> {
-        self.lock(number)?.replace(object)
+        self.lock(number)?.replace(Box::new(object)).map(|it| *it)
     }
 
     /// Calls a function with each object that is there.
     pub fn each(&self, mut call: impl FnMut(&mut T)) {
-        self.slots.iter().for_each(|slot| _ = slot.lock().as_mut().map(&mut call));
+        self.slots.iter().for_each(|slot| _ = slot.lock().as_deref_mut().map(&mut call));
     }
 }
 

@@ -113,6 +113,7 @@ pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed,
         }
     }
     let world = World::new(trace.clone(), settings.clone());
+    world.check_options().map_err(|error| ReplayError(error.to_string()))?;
     let recording = settings.records.then(|| Recording::new(trace, description(&world)));
     let end = settings.until.unwrap_or(usize::MAX).min(trace.len());
     let mut samples = Samples::new(settings.samples, end);
@@ -166,13 +167,9 @@ fn check(settings: &ReplaySettings) -> Result<(), ReplayError> {
     if settings.records && settings.threads != ReplayThreads::One {
         return wrong("a replay is recorded on one thread only");
     }
-    let debug = &settings.debug;
-    for (name, value) in
-        [("min_alignment", debug.min_alignment), ("min_granularity", debug.min_granularity)]
-    {
-        if value != 0 && !value.is_power_of_two() {
-            return Err(ReplayError(format!("{name} is {value}, not a power of two")));
-        }
+    let alignment = settings.min_alignment;
+    if alignment != 0 && !alignment.is_power_of_two() {
+        return Err(ReplayError(format!("min_alignment is {alignment}, not a power of two")));
     }
     if settings.block_size == Some(0) || settings.small_heap_block_size == Some(0) {
         return wrong("the size of blocks is 0");

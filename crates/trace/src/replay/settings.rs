@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vkmem_engine::{Algorithm, DeviceInfo, DeviceMemory, EmptyBlockRetention};
+use vkmem_engine::{Algorithm, DebugOptions, DeviceInfo, DeviceMemory, EmptyBlockRetention};
 
 /// What is called before each event, with its index and its time in ns. It may wait, and may end the replay.
 #[derive(Clone)]
@@ -71,19 +71,6 @@ pub enum ReplayThreads {
     AsRecorded,
 }
 
-/// Options that make mistakes of programs visible, and cost memory: `VMA_DEBUG_*`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplayDebug {
-    /// Minimum alignment of each allocation in bytes, a power of two; 0 and 1 have no effect.
-    pub min_alignment: u64,
-    /// Bytes that are added to each allocation.
-    pub margin: u64,
-    /// Minimum `bufferImageGranularity` of the device in bytes, a power of two; 0 and 1 have no effect.
-    pub min_granularity: u64,
-    /// Whether each allocation has a memory object of its own.
-    pub always_dedicated: bool,
-}
-
 /// With what a trace is replayed. What is `None` is as recorded; where the trace does not say it, the default.
 #[derive(Clone, Debug)]
 pub struct ReplaySettings {
@@ -110,8 +97,10 @@ pub struct ReplaySettings {
     pub frames_in_use: Option<u64>,
     /// Whether a thread allocates blocks ahead of time. Then placement depends on time.
     pub prefetch: bool,
-    /// Options that cost memory.
-    pub debug: ReplayDebug,
+    /// What helps to find faults and costs memory, in all pools; `None`: as recorded.
+    pub debug: Option<DebugOptions>,
+    /// Minimum alignment of each allocation in bytes, a power of two: `VMA_MIN_ALIGNMENT`; 0 and 1 have no effect.
+    pub min_alignment: u64,
     /// Whether the driver fails where it failed in the recording, on one thread and the recorded device.
     pub injects_failures: bool,
     /// On how many threads.
@@ -140,7 +129,8 @@ impl Default for ReplaySettings {
             exceed_allocation_count: None,
             frames_in_use: None,
             prefetch: false,
-            debug: ReplayDebug::default(),
+            debug: None,
+            min_alignment: 0,
             injects_failures: true,
             threads: ReplayThreads::One,
             samples: 100,
@@ -165,7 +155,8 @@ impl ReplaySettings {
             && self.exceed_allocation_count.is_none()
             && self.frames_in_use.is_none()
             && !self.prefetch
-            && self.debug == ReplayDebug::default()
+            && self.debug.is_none()
+            && self.min_alignment <= 1
             && self.injects_failures
     }
 }

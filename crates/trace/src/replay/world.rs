@@ -10,7 +10,7 @@ use vkmem_engine::{
     DeviceMemory, Error, EvictionOwner, PoolCreateInfo, PoolId, SimulatedDevice,
 };
 
-use super::driver::{Budgets, Driver};
+use super::driver::{Behind, Budgets, Driver};
 use super::gauges::Gauges;
 use super::losses::LossWatcher;
 use super::mapping::TypeMapping;
@@ -86,13 +86,11 @@ impl World {
         let of_trace = trace.clone();
         let trace = &*of_trace;
         let recorded = device_of(trace.description());
-        let mut info = match &settings.device {
+        let info = match &settings.device {
             ReplayDevice::AsRecorded => recorded.clone(),
             ReplayDevice::Simulated(info) => info.clone(),
             ReplayDevice::Other(device) => device.info().clone(),
         };
-        let granularity = &mut info.limits.buffer_image_granularity;
-        *granularity = settings.debug.min_granularity.max(*granularity);
         let of_calls =
             |kind, number: fn(&Call<'_>) -> Option<u32>| Numbering::of_calls(trace, kind, number);
         let can_be_lost =
@@ -141,7 +139,7 @@ impl World {
         let slot = self.instances.get(usize::from(number))?;
         let made = match slot.get() {
             Some(made) => made,
-            None => slot.get_or_init(|| self.create(None).map(Box::new)),
+            None => slot.get_or_init(|| self.create(number, None).map(Box::new)),
         };
         made.as_deref().ok().filter(|it| !it.closed.load(Relaxed))
     }
@@ -156,7 +154,7 @@ impl World {
         options: Option<&AllocatorOptions>,
     ) -> Result<(), Error> {
         let Some(slot) = self.instances.get(usize::from(number)) else { return Ok(()) };
-        let made = slot.get_or_init(|| self.create(options).map(Box::new));
+        let made = slot.get_or_init(|| self.create(number, options).map(Box::new));
         made.as_ref().map(drop).map_err(Clone::clone)
     }
 
@@ -166,7 +164,15 @@ impl World {
         made.filter_map(|(number, slot)| Some((number, slot.get()?.as_deref().ok()?)))
     }
 
-    fn create(&self, options: Option<&AllocatorOptions>) -> Result<Instance, Error> {
+    /// Returns whether an allocator can be created with the settings, whatever the trace says of its own.
+    ///
+    /// # Errors
+    /// Those of [`Allocator::new`].
+    pub fn check_options(&self) -> Result<(), Error> {
+        self.create(0, Some(&AllocatorOptions::default())).map(drop)
+    }
+
+    fn create(&self, number: u16, options: Option<&AllocatorOptions>) -> Result<Instance, Error> {
         let settings = &self.settings;
         let recorded = options.or(self.trace.description().options.as_ref()).cloned();
         let recorded = recorded.unwrap_or_default();
@@ -184,15 +190,15 @@ impl World {
                 .unwrap_or(recorded.exceed_allocation_count),
             prefetch: settings.prefetch,
             frames_in_use: settings.frames_in_use.unwrap_or(recorded.frames_in_use),
-            debug: recorded.debug,
+            debug: settings.debug.unwrap_or(recorded.debug),
         };
-        let (behind, has_bytes): (Arc<dyn DeviceMemory>, bool) = match &settings.device {
-            ReplayDevice::Other(device) => (device.clone(), true),
+        let (behind, kind): (Arc<dyn DeviceMemory>, _) = match &settings.device {
+            ReplayDevice::Other(device) => (device.clone(), Behind::Real),
             _ => {
                 let device = SimulatedDevice::try_new(self.info.clone())?;
                 // The recorded driver may have allowed more than it reported.
                 device.enforce_allocation_count(!options.exceed_allocation_count);
-                (Arc::new(device), false)
+                (Arc::new(device), Behind::Simulated(number))
             }
         };
         let budgets = match &settings.budgets {
@@ -204,7 +210,7 @@ impl World {
         let (info, gauges) = (self.info.clone(), self.gauges.clone());
         let stays_mapped = !is_same || !self.says_no(STAYS_MAPPED);
         let flags = (settings.records, stays_mapped);
-        let driver = Driver::new(info, behind, has_bytes, budgets, flags, gauges);
+        let driver = Driver::new(info, behind, kind, budgets, flags, gauges);
         let driver = Arc::new(driver);
         let allocator = Allocator::new(driver.clone(), &options)?;
         let losses = Arc::new(LossWatcher::default());

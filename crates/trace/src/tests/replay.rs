@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use vkmem_engine::{Algorithm, profile_info, profile_names};
+use vkmem_engine::{Algorithm, DebugOptions, profile_info, profile_names};
 
 use super::random::{Random, dictionary, events};
 use crate::description::Description;
 use crate::error::Format;
 use crate::perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
-use crate::replay::{ReplayDebug, ReplaySettings, ReplayThreads, replay};
+use crate::replay::{ReplaySettings, ReplayThreads, replay};
 use crate::trace::{Trace, TraceBuilder};
 
 fn random_trace(seed: u64, count: usize) -> Trace {
@@ -36,11 +36,11 @@ fn random_events_are_played() {
     let mut calls = 0;
     for seed in 0..70 {
         let trace = Arc::new(random_trace(seed, 400));
-        let debug = ReplayDebug { margin: 64, min_alignment: 512, ..ReplayDebug::default() };
+        let debug = Some(DebugOptions { margin: 64, ..DebugOptions::default() });
         let algorithm = Some(Algorithm::ALL[seed as usize % 3]);
         for settings in [
             ReplaySettings { records: true, ..ReplaySettings::default() },
-            ReplaySettings { algorithm, debug, ..ReplaySettings::default() },
+            ReplaySettings { algorithm, debug, min_alignment: 512, ..ReplaySettings::default() },
             ReplaySettings { threads: ReplayThreads::AsRecorded, ..ReplaySettings::default() },
         ] {
             let played = replay(&trace, &settings).expect("sound settings");

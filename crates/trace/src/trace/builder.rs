@@ -106,6 +106,11 @@ impl TraceBuilder {
         Ok(())
     }
 
+    /// Notes the line of a text file that the events since the last call were read from.
+    pub(crate) fn set_line(&mut self, line: u64) {
+        self.0.columns.set_line(line);
+    }
+
     /// Notes something that was left out or taken otherwise than written.
     pub fn warn(&mut self, position: Option<Position>, what: impl Into<String>) {
         self.0.warning_count += 1;

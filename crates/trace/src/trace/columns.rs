@@ -11,6 +11,7 @@ macro_rules! columns {
             kinds: Vec<u8>,
             $($column: Vec<$type>,)+
             payloads: Vec<u32>,
+            lines: Vec<u32>,
         }
 
         impl Columns {
@@ -36,6 +37,7 @@ macro_rules! columns {
                 self.kinds.shrink_to_fit();
                 $(self.$column.shrink_to_fit();)+
                 self.payloads.shrink_to_fit();
+                self.lines.shrink_to_fit();
             }
 
             /// Sorts events by a key; those with equal keys stay as they are.
@@ -48,6 +50,9 @@ macro_rules! columns {
                 self.kinds = order.iter().map(|&index| self.kinds[index]).collect();
                 $(self.$column = order.iter().map(|&index| self.$column[index]).collect();)+
                 self.payloads = order.iter().map(|&index| self.payloads[index]).collect();
+                if !self.lines.is_empty() {
+                    self.lines = order.iter().map(|&index| self.lines[index]).collect();
+                }
             }
         }
     };
@@ -89,6 +94,16 @@ impl Columns {
     /// Kinds of events, by their numbers.
     pub fn kinds(&self) -> &[u8] {
         &self.kinds
+    }
+
+    /// Lines of a text file, from 1, that events were read from; empty for binary files.
+    pub fn lines(&self) -> &[u32] {
+        &self.lines
+    }
+
+    /// Notes the line of all events that have none yet.
+    pub(crate) fn set_line(&mut self, line: u64) {
+        self.lines.resize(self.len(), u32::try_from(line).unwrap_or(u32::MAX));
     }
 
     /// Returns the kind of an event.

@@ -76,6 +76,14 @@ impl Trace {
         self.len() == 0
     }
 
+    /// Returns the index of the first event that was read from a line of a text file, from 1, or from one behind it;
+    /// `None` for binary files.
+    pub fn event_of_line(&self, line: u64) -> Option<usize> {
+        let lines = self.columns.lines();
+        let found = || lines.iter().position(|it| u64::from(*it) >= line).unwrap_or(lines.len());
+        (!lines.is_empty()).then(found)
+    }
+
     /// Returns an event by its index. O(1), and O(length) for lists in it.
     ///
     /// # Panics

@@ -1,0 +1,10 @@
+//! Traces: reading, looking, replaying, writing. Thin: what people see is `vk_mem.trace`.
+
+mod background;
+pub(crate) mod column;
+mod convert;
+pub(crate) mod data;
+mod files;
+pub(crate) mod replayed;
+mod settings;
+mod usage;
