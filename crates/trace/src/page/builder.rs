@@ -197,7 +197,9 @@ impl<'t> Builder<'t> {
                 moved: 0,
                 freed: 0,
             }),
-            Call::EndDefragmentation { run, bytes_moved, bytes_freed, allocations_moved, .. } => {
+            Call::EndDefragmentation {
+                run, bytes_moved, bytes_freed, allocations_moved, ..
+            } => {
                 let open = |it: &&mut RunRow| it.number == *run && it.end == OPEN;
                 if let Some(row) = self.runs.iter_mut().rev().find(open) {
                     (row.end, row.moves) = (index, *allocations_moved);
@@ -293,12 +295,7 @@ impl<'t> Builder<'t> {
     }
 
     /// Returns memory object (its index plus 1) and pool of a place.
-    fn locate(
-        &mut self,
-        placed: Option<Placed>,
-        allocator: u16,
-        pool: Option<u32>,
-    ) -> (u32, u32) {
+    fn locate(&mut self, placed: Option<Placed>, allocator: u16, pool: Option<u32>) -> (u32, u32) {
         let number = placed.and_then(|it| it.memory);
         let held = number.and_then(|it| self.memory_places.place(it)).and_then(|it| self.held[it]);
         if let Some(row) = held {
