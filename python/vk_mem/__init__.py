@@ -66,6 +66,7 @@ from vk_mem.errors import (
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
     TooManyObjectsError,
+    TraceError,
     UnflushedWriteWarning,
     UseAfterFreeError,
     VkMemError,
@@ -113,7 +114,7 @@ from vk_mem.observe.serve import StatsServer, serve_stats
 from vk_mem.observe.tables import HeapBudgets
 
 if _TYPE_CHECKING:
-    from vk_mem import view
+    from vk_mem import trace, view
 
 __all__ = [
     "AddressOwner",
@@ -199,6 +200,7 @@ __all__ = [
     "SubresourceLayout",
     "TooManyObjectsError",
     "TotalStatistics",
+    "TraceError",
     "Transfer",
     "TransferStatistics",
     "Transfers",
@@ -217,14 +219,15 @@ __all__ = [
     "load_dump",
     "serve_stats",
     "statistics",
+    "trace",
     "view",
 ]
 
 
 def __getattr__(name: str) -> _Any:
-    """Imports `vk_mem.view` on first use: most programs never draw."""
-    if name == "view":
-        return _load("vk_mem.view")
+    """Imports `vk_mem.trace` and `vk_mem.view` on first use: most programs never need them."""
+    if name in ("trace", "view"):
+        return _load(f"vk_mem.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "OutOfDeviceMemoryError",
     "OutOfHostMemoryError",
     "TooManyObjectsError",
+    "TraceError",
     "UnflushedWriteWarning",
     "UseAfterFreeError",
     "VkMemError",
@@ -221,6 +222,27 @@ class InitializationError(VkMemError, RuntimeError):
 
 class DumpError(VkMemError, ValueError):
     """A dump is truncated, of an unknown format, or inconsistent. No `VkResult`."""
+
+
+class TraceError(VkMemError, ValueError):
+    """A file is no trace, or is damaged; or a trace cannot be played as asked. No `VkResult`."""
+
+    line: int | None
+    """The line of a text file, from 1."""
+    offset: int | None
+    """The byte of a binary file, from 0."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        line: int | None = None,
+        offset: int | None = None,
+        **figures: Any,
+    ) -> None:
+        super().__init__(message, **figures)
+        self.line = line
+        self.offset = offset
 
 
 class UnflushedWriteWarning(RuntimeWarning):

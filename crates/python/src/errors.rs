@@ -165,6 +165,16 @@ pub fn lost_error(py: Python<'_>, message: impl AsRef<str>) -> PyErr {
     raise(py, "LostError", message.as_ref(), None)
 }
 
+/// Returns a `TraceError` with the line or the offset in the file.
+pub fn trace_error(py: Python<'_>, message: &str, line: Option<u64>, offset: Option<u64>) -> PyErr {
+    let figures = PyDict::new(py);
+    let set = figures.set_item("line", line).and_then(|()| figures.set_item("offset", offset));
+    match set {
+        Ok(()) => raise(py, "TraceError", message, Some(&figures)),
+        Err(error) => error,
+    }
+}
+
 /// Returns a `FeatureNotPresentError`.
 pub fn feature_not_present(py: Python<'_>, message: &str) -> PyErr {
     let error = Error::FeatureNotPresent(message.into());

@@ -13,6 +13,7 @@ mod objects;
 mod observe;
 mod package;
 mod process;
+mod trace;
 mod transfer;
 
 use pyo3::prelude::*;
@@ -66,6 +67,8 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<moving::moves::DefragmentationDestination>()?;
     module.add_class::<moving::moves::DefragmentationMove>()?;
     module.add_class::<moving::passes::DefragmentationPass>()?;
+    module.add_class::<trace::column::TraceColumn>()?;
+    module.add_class::<trace::data::TraceData>()?;
     module.add_class::<transfer::register::RegisteredArray>()?;
     module.add_class::<transfer::state::Transfer>()?;
     module.add_class::<transfer::batch::TransferBatch>()?;

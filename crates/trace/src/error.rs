@@ -16,6 +16,19 @@ pub enum Format {
 }
 
 impl Format {
+    /// All formats.
+    pub const ALL: [Self; 4] = [Self::VkMem, Self::VmaCsv, Self::RmmCsv, Self::PyTorch];
+
+    /// Returns the name in lower case: `vkmem`, `vma`, `rmm`, `pytorch`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VkMem => "vkmem",
+            Self::VmaCsv => "vma",
+            Self::RmmCsv => "rmm",
+            Self::PyTorch => "pytorch",
+        }
+    }
+
     /// Returns what a file of the format is called in messages.
     pub fn noun(self) -> &'static str {
         match self {

@@ -19,6 +19,7 @@ mod read;
 mod replay;
 mod trace;
 mod usage;
+mod value;
 mod values;
 mod write;
 
@@ -38,6 +39,7 @@ pub use replay::{
 };
 pub use trace::{Columns, TooLarge, Trace, TraceBuilder, Warning};
 pub use usage::{Held, Usage};
+pub use value::{Value, options_fields};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };

@@ -34,6 +34,7 @@ from vk_mem._vk_mem.objects.virtual_blocks import _margin_pattern, _Range, _Virt
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.package import _look_up_names
 from vk_mem._vk_mem.process import _after_fork_in_child
+from vk_mem._vk_mem.trace import _TraceColumn, _TraceData
 from vk_mem._vk_mem.transfer import RegisteredArray, Transfer, Transfers, _TransferBatch
 
 __all__ = [
@@ -70,6 +71,8 @@ __all__ = [
     "_EventCounter",
     "_HostBytes",
     "_Range",
+    "_TraceColumn",
+    "_TraceData",
     "_TransferBatch",
     "_VirtualBlocks",
     "_Watch",

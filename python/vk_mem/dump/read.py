@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from typing import NoReturn
 
+from vk_mem._files import read_regular_file
 from vk_mem.dump.values import wrong
 from vk_mem.errors import DumpError
-from vk_mem.text import counted
 
 LARGEST_FILE = 2 << 30
 """In bytes. A dump of a million allocations has about a tenth of this."""
-KINDS = (
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
-    (stat.S_ISBLK, "a block device"),
-)
 # How a dump can begin in a log, whatever the order of its keys.
 BEGINNING = re.compile(
     r'\{\s*"(?:General|Total|MemoryInfo|DefaultPools|CustomPools|CallSites|Aliases|Evictable|Debug|'
@@ -39,34 +31,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     Raises `DumpError` for a larger file, and for any other kind of file, without waiting for it;
     `OSError` if it cannot be read.
     """
-    # Opening a device may have side effects, and opening a FIFO waits for a writer. The open file
-    # is checked again: the path may have been replaced in between.
-    _check_kind(os.stat(path).st_mode, path)
-    waiting = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    flags = os.O_RDONLY | waiting | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
-        found = os.fstat(file.fileno())
-        _check_kind(found.st_mode, path)
-        _check_size(found.st_size)
-        # Some regular files report no size, and others grow.
-        data = bytearray()
-        while chunk := file.read(1 << 24):
-            data += chunk
-            _check_size(len(data))
-    return bytes(data)
-
-
-def _check_kind(mode: int, path: str | os.PathLike[str]) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if not stat.S_ISREG(mode):
-        what = next((name for is_it, name in KINDS if is_it(mode)), "something else")
-        wrong("", f"a regular file is expected, not {what}")
-
-
-def _check_size(size: int) -> None:
-    if size > LARGEST_FILE:
-        wrong("", f"the file has {counted(size, 'byte')}; no dump is larger than {LARGEST_FILE}")
+    return read_regular_file(path, LARGEST_FILE, "dump", lambda what: wrong("", what))
 
 
 def decode(data: bytes) -> str:

@@ -9,6 +9,7 @@ use crate::bytes::Input;
 use crate::dictionary::Dictionary;
 use crate::error::Damage;
 use crate::field::{Field, Output};
+use crate::value::{ToValue, Value};
 use crate::values::{Failure, Numbers, Placed, Request};
 
 macro_rules! calls {
@@ -41,8 +42,7 @@ macro_rules! calls {
             }
 
             /// Returns the fields with their types, in the order of files.
-            #[cfg(test)]
-            pub(crate) fn fields(self) -> &'static [(&'static str, &'static str)] {
+            pub fn fields(self) -> &'static [(&'static str, &'static str)] {
                 match self {
                     $(Self::$kind => &[$((stringify!($field), stringify!($type)),)*],)+
                 }
@@ -66,6 +66,15 @@ macro_rules! calls {
             pub(crate) fn put(&self, out: &mut Output<'_>) {
                 match self {
                     $(Self::$kind { $($field,)* } => { $($field.put(out);)* })+
+                }
+            }
+
+            /// Returns all fields with their names, in the order in which they are listed.
+            pub fn fields(&self) -> Vec<(&'static str, Value<'_>)> {
+                match self {
+                    $(Self::$kind { $($field,)* } => {
+                        vec![$((stringify!($field), $field.to_value()),)*]
+                    })+
                 }
             }
 

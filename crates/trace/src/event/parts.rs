@@ -4,6 +4,7 @@ use crate::bytes::{Input, put};
 use crate::dictionary::Dictionary;
 use crate::error::Damage;
 use crate::field::{Field, Output};
+use crate::value::{ToValue, Value, fields};
 
 /// An object that can have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,18 @@ impl<'a> Field<'a> for Object {
             3 => Self::Space(input.small()?),
             _ => return input.wrong("no such kind of object"),
         })
+    }
+}
+
+impl ToValue for Object {
+    fn to_value(&self) -> Value<'_> {
+        let (kind, number) = match self {
+            Self::Allocation(number) => ("allocation", number),
+            Self::Pool(number) => ("pool", number),
+            Self::Memory(number) => ("memory", number),
+            Self::Space(number) => ("space", number),
+        };
+        Value::Fields(vec![("kind", Value::Text(kind)), ("number", number.to_value())])
     }
 }
 
@@ -78,9 +91,25 @@ impl<'a> Field<'a> for Data<'a> {
     }
 }
 
-/// Gives an enumeration without values its numbers as bytes.
+impl ToValue for Data<'_> {
+    fn to_value(&self) -> Value<'_> {
+        match self {
+            Self::None => Value::None,
+            Self::Number(number) => Value::Number(*number),
+            Self::Text(text) => Value::Text(text),
+        }
+    }
+}
+
+/// Gives an enumeration without values its numbers as bytes, and the names that people see.
 macro_rules! numbered {
-    ($type:ident: $($name:ident = $number:literal,)+) => {
+    ($type:ident: $($name:ident = $number:literal $text:literal,)+) => {
+        impl ToValue for $type {
+            fn to_value(&self) -> Value<'_> {
+                Value::Text(match self { $(Self::$name => $text,)+ })
+            }
+        }
+
         impl<'a> Field<'a> for $type {
             fn put(&self, out: &mut Output<'_>) {
                 let number = match self { $(Self::$name => $number,)+ };
@@ -117,7 +146,13 @@ pub enum GroupKind {
 }
 
 numbered! { GroupKind:
-    Allocate = 0, Free = 1, Flush = 2, Invalidate = 3, VirtualAllocate = 4, VirtualFree = 5, VirtualMove = 6,
+    Allocate = 0 "allocate",
+    Free = 1 "free",
+    Flush = 2 "flush",
+    Invalidate = 3 "invalidate",
+    VirtualAllocate = 4 "virtual_allocate",
+    VirtualFree = 5 "virtual_free",
+    VirtualMove = 6 "virtual_move",
 }
 
 /// How a move of a defragmentation ended, and why.
@@ -135,7 +170,13 @@ pub enum MoveResult {
     Gone,
 }
 
-numbered! { MoveResult: Moved = 0, Ignored = 1, Kept = 2, Destroyed = 3, Gone = 4, }
+numbered! { MoveResult:
+    Moved = 0 "moved",
+    Ignored = 1 "ignored",
+    Kept = 2 "kept",
+    Destroyed = 3 "destroyed",
+    Gone = 4 "gone",
+}
 
 /// The options of a defragmentation that VMA 2.3 has and later versions do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,5 +214,14 @@ impl<'a> Field<'a> for HostAndDeviceLimits {
             max_device_moves: input.small()?,
             command_buffer: input.number()?,
         })
+    }
+}
+
+impl ToValue for HostAndDeviceLimits {
+    fn to_value(&self) -> Value<'_> {
+        fields!(
+            self; flags, max_host_bytes, max_host_moves, max_device_bytes, max_device_moves,
+            command_buffer,
+        )
     }
 }

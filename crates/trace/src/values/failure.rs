@@ -56,6 +56,26 @@ impl FailureReason {
         Self::Device,
     ];
 
+    /// Returns the name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::OutOfDeviceMemory => "out_of_device_memory",
+            Self::OutOfHostMemory => "out_of_host_memory",
+            Self::Refused => "refused",
+            Self::TooManyItems => "too_many_items",
+            Self::NoHostMemory => "no_host_memory",
+            Self::TooManyObjects => "too_many_objects",
+            Self::VirtualBlockFull => "virtual_block_full",
+            Self::FeatureNotPresent => "feature_not_present",
+            Self::InvalidArgument => "invalid_argument",
+            Self::MemoryMap => "memory_map",
+            Self::UseAfterFree => "use_after_free",
+            Self::DeviceLost => "device_lost",
+            Self::Device => "device",
+        }
+    }
+
     /// Returns the reason of an error.
     pub fn of(error: &Error) -> Self {
         match error {

@@ -1,0 +1,73 @@
+//! [`run`]: long work on a thread of its own, while the calling one listens for Ctrl-C and shows progress.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+
+use crate::interpreter;
+
+/// How often signals are looked for.
+const POLL: Duration = Duration::from_millis(40);
+
+/// How far work is, and whether it is to stop.
+#[derive(Default)]
+pub struct Work {
+    /// Steps that are done.
+    pub done: AtomicU64,
+    /// All steps; 0 if it is not known.
+    pub total: AtomicU64,
+    /// Whether to stop: the caller does not wait any more.
+    pub stops: AtomicBool,
+}
+
+/// Runs a function on a thread of its own and returns its result. `progress` is called with what is done and all there is
+/// to do, as long as it runs.
+///
+/// # Errors
+/// What a signal handler or `progress` raises: the work is told to stop then, and not waited for.
+pub fn run<T: Send + 'static>(
+    py: Python<'_>,
+    progress: Option<&Bound<'_, PyAny>>,
+    function: impl FnOnce(&Work) -> T + Send + 'static,
+) -> PyResult<T> {
+    let work = Arc::new(Work::default());
+    let (sender, receiver) = sync_channel(1);
+    let of_thread = work.clone();
+    let thread = Builder::new().name("vk-mem trace".into()).spawn(move || {
+        // Whoever waited may have given up.
+        let _ = sender.send(function(&of_thread));
+    });
+    thread.map_err(|error| PyOSError::new_err(format!("no thread can be started: {error}")))?;
+    let (mut receiver, mut told) = (receiver, None);
+    let mut wait = POLL / 8;
+    loop {
+        // Moved there and back: a receiver may be sent to a thread, but not shared with one.
+        let (got, back) = interpreter::detach(py, move || (receiver.recv_timeout(wait), receiver));
+        receiver = back;
+        wait = POLL;
+        match got {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("the work on a trace has ended in a panic"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = (work.done.load(Relaxed), work.total.load(Relaxed));
+        let asked = py.check_signals().and_then(|()| match progress {
+            Some(progress) if now.1 > 0 && told != Some(now) => {
+                told = Some(now);
+                progress.call1(now).map(drop)
+            }
+            _ => Ok(()),
+        });
+        if let Err(error) = asked {
+            work.stops.store(true, Relaxed);
+            return Err(error);
+        }
+    }
+}
