@@ -173,7 +173,7 @@ fn every_moment_is_as_the_trace_says() {
         };
         assert!(moves(MoveResult::Moved) > 0, "the program moves");
         let lost =
-            |end: End| decoded.of("place.end").iter().filter(|it| **it == end as u64).count();
+            |end: End| decoded.of("place.ending").iter().filter(|it| **it == end as u64).count();
         assert!(lost(End::Lost) > 0 && lost(End::Freed) > 0 && lost(End::Moved) > 0);
         let marks = decoded.of("mark.kind");
         assert!(marks.contains(&(Mark::Loss as u64)) && marks.contains(&(Mark::Frame as u64)));

@@ -4,3 +4,4 @@ mod background;
 pub(crate) mod column;
 mod convert;
 pub(crate) mod data;
+mod page;

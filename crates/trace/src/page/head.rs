@@ -81,7 +81,7 @@ impl Builder<'_> {
             "place.begin" Delta |it| it.begin,
             "place.life" Plain |it| life(it.begin, it.end),
             "place.cause" Plain |it| it.cause as u8,
-            "place.end" Plain |it| it.ending as u8,
+            "place.ending" Plain |it| it.ending as u8,
             "place.allocation" Delta |it| it.allocation,
             "place.memory" Plain |it| it.memory,
             "place.pool" Plain |it| it.pool,

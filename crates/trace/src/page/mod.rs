@@ -49,7 +49,7 @@
 //! | `memory.slot` | 0 for the memory object of a dedicated allocation; others with equal numbers in one pool exist one after the other |
 //! | `place.begin`, `place.life` | of an allocation at one place; `begin` is a delta |
 //! | `place.cause` | why it begins: [`Begin`] |
-//! | `place.end` | why it ends: [`End`] |
+//! | `place.ending` | why it ends: [`End`] |
 //! | `place.allocation` | number of the allocation; delta |
 //! | `place.memory` | index into the memory objects, plus 1; 0 if the trace does not say it |
 //! | `place.pool` | index into `pools` |

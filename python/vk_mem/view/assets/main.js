@@ -93,7 +93,7 @@ function listenToKeys(state, map, table, tip, { clear, search, more }) {
     if (!act) return;
     event.preventDefault();
     tip.hide();
-    act();
+    act(event);
   });
 }
 

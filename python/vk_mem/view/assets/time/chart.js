@@ -31,7 +31,7 @@ function makeChart(state, history, axis) {
 
   chart.resize = () => {
     view.width = Math.max(box.clientWidth, 120);
-    view.narrow = view.width < 640;
+    view.narrow = window.innerWidth < 664;
     view.ratio = Math.min(window.devicePixelRatio || 1, 3);
     layLanes();
     axis.left = view.narrow ? 10 : CHART.gutter;

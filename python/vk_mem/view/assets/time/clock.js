@@ -17,7 +17,7 @@ function makeClock(state, history, axis, chart) {
     if (wanted === state.moment && shown >= 0) return;
     state.moment = wanted;
     if (how.reveal && axis.reveal(wanted)) chart.schedule();
-    slider.value = wanted;
+    slider.value = axis.valueOf(wanted);
     slider.setAttribute("aria-valuetext", momentText(trace, axis, wanted));
     byId("now").textContent = momentText(trace, axis, wanted);
     chart.schedule(2);
@@ -91,9 +91,17 @@ function makeClock(state, history, axis, chart) {
     speed.append(element("option", { value: String(factor), selected: factor === 1 }, `${factor}×`));
   speed.title = `1×: the whole trace in ${WHOLE} seconds`;
   speed.addEventListener("change", () => { clock.speed = Number(speed.value); });
-  slider.max = events;
+  // The slider spans the trace as the axis does.
+  clock.measure = () => {
+    slider.min = axis.first();
+    slider.max = axis.last();
+    slider.value = axis.valueOf(state.moment);
+  };
   slider.disabled = !events;
-  slider.addEventListener("input", () => clock.go(Number(slider.value), { reveal: true }));
+  slider.addEventListener("input", () => {
+    const value = Number(slider.value);
+    clock.go(value <= axis.first() ? 0 : axis.momentOf(value), { reveal: true });
+  });
   play.disabled = !events;
   play.addEventListener("click", clock.toggle);
   byId("to-start").addEventListener("click", clock.start);

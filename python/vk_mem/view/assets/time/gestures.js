@@ -1,6 +1,6 @@
 // Mouse, wheel, fingers and keys on the timeline.
 
-function listenToTimeline(state, history, axis, chart, clock, range, tip) {
+function listenToTimeline(state, history, map, { axis, chart, clock, range, tip }) {
   const { box, view } = chart;
   const held = new Map();
   let start = null, moved = 0, spread = 0, what = "";
@@ -130,14 +130,16 @@ function listenToTimeline(state, history, axis, chart, clock, range, tip) {
     axis.zoom(factor, inside(axis.xOf(state.moment)));
     chart.schedule();
   };
-  box.addEventListener("keydown", (event) => {
+  const listen = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = keys[event.key];
     if (!act || (event.key === "Escape" && !state.range)) return;
     event.preventDefault();
     event.stopPropagation();
     act(event);
-  });
+  };
+  box.addEventListener("keydown", listen);
+  byId("moment").addEventListener("keydown", listen);
   byId("time-in").addEventListener("click", () => zoomBy(2));
   byId("time-out").addEventListener("click", () => zoomBy(0.5));
   byId("time-fit").addEventListener("click", keys[0]);
@@ -156,7 +158,11 @@ function listenToTimeline(state, history, axis, chart, clock, range, tip) {
   };
   byId("range-from").addEventListener("click", () => mark("start"));
   byId("range-to").addEventListener("click", () => mark("end"));
+  // Where all of the map is in sight, it has no use for the arrows.
+  const arrow = (key, by) => (event) => (map.view.zoom > 1 ? by() : keys[key](event));
   return {
+    ArrowLeft: arrow("ArrowLeft", () => map.pan(-map.mapWidth() / 6, 0)),
+    ArrowRight: arrow("ArrowRight", () => map.pan(map.mapWidth() / 6, 0)),
     " ": clock.toggle, Home: () => clock.go(ends.start, { reveal: true }),
     End: () => clock.go(ends.end, { reveal: true }),
     ",": () => clock.step(-1), ".": () => clock.step(1), "<": () => clock.mark(-1), ">": () => clock.mark(1),

@@ -33,18 +33,17 @@ function startsOf(order, { memory }, count) {
 
 // The life of each allocation, over all its places.
 function livesOf({ place }) {
-  const count = place.begin.length;
-  const of = new Uint32Array(count), first = [], end = [], ending = [];
-  const current = new Map();
-  for (let i = 0; i < count; i++) {
-    const number = place.allocation[i], cause = place.cause[i];
+  const rows = place.begin.length;
+  const of = new Uint32Array(rows), first = new Uint32Array(rows), end = new Uint32Array(rows);
+  const ending = new Uint8Array(rows), current = tableOf(place.allocation);
+  let count = 0;
+  for (let i = 0; i < rows; i++) {
+    const cause = place.cause[i], number = place.allocation[i];
     const known = current.get(number);
     const follows = known !== undefined && (cause === CAUSE.moved || cause === CAUSE.reserved);
-    const life = follows ? known : first.length;
+    const life = follows ? known : count++;
     if (!follows) {
-      first.push(i);
-      end.push(FOREVER);
-      ending.push(ENDING.open);
+      first[life] = i;
       current.set(number, life);
     }
     of[i] = life;
@@ -52,7 +51,19 @@ function livesOf({ place }) {
     end[life] = place.end[i];
     ending[life] = place.ending[i];
   }
-  return { of, first: Uint32Array.from(first), end: Uint32Array.from(end), ending: Uint8Array.from(ending) };
+  const cut = (table) => table.subarray(0, count);
+  return { of, first: cut(first), end: cut(end), ending: cut(ending) };
+}
+
+// A map from object numbers: an array where they follow each other, as ours do.
+function tableOf(numbers) {
+  const most = numbers.reduce((a, b) => (a > b ? a : b), 0);
+  if (most > 4 * numbers.length + 1024) return new Map();
+  const values = new Int32Array(most + 1).fill(-1);
+  return {
+    get: (number) => (values[number] < 0 ? undefined : values[number]),
+    set: (number, value) => { values[number] = value; },
+  };
 }
 
 // Bytes held and live by heap, and numbers of both, at each moment.

@@ -14,7 +14,8 @@ function startTrace(trace) {
   const clock = makeClock(state, history, axis, chart);
   const range = makeRange(state, history, chart);
   const timeTip = makeTimeTip(state, history, axis, chart);
-  Object.assign(held.more, listenToTimeline(state, history, axis, chart, clock, range, timeTip));
+  Object.assign(held.more, 
+    listenToTimeline(state, history, map, { axis, chart, clock, range, tip: timeTip }));
   let chosen = NONE, latest = 0;
 
   // Fills the map for a moment. While it plays, the table follows five times a second.
@@ -43,8 +44,8 @@ function startTrace(trace) {
   data.facts = (row) => factsOf(history, axis, data.places[row]);
   listenToModes(state, history, axis, chart, clock, data);
   chart.resize();
+  clock.measure();
   clock.go(history.series.peak);
-  byId("chart-box").focus({ preventScroll: true });
   window.vkMem = { ...window.vkMem, trace, history, axis, chart, clock, range };
 }
 
@@ -106,7 +107,11 @@ function listenToModes(state, history, axis, chart, clock, data) {
   const mode = byId("time-mode"), by = byId("time-axis"), legend = byId("time-legend");
   const { trace } = history;
   by.hidden = !axis.hasTimes;
-  by.addEventListener("change", () => { axis.setBy(by.value, state.moment); chart.schedule(); });
+  by.addEventListener("change", () => {
+    axis.setBy(by.value, state.moment);
+    clock.measure();
+    chart.schedule();
+  });
   // A choice that would show one group is no choice.
   const has = { site: trace.place.site.some((it) => it), name: trace.place.name.some((it) => it) };
   for (const option of [...mode.options, ...byId("range-by").options])
