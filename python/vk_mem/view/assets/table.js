@@ -70,7 +70,9 @@ function makeTable(state) {
       const mine = header.dataset.key === sortedBy;
       const column = COLUMNS.find((it) => it.key === header.dataset.key);
       header.setAttribute("aria-sort", mine ? (descending ? "descending" : "ascending") : "none");
-      header.firstChild.textContent = column.title + (mine ? (descending ? " ↓" : " ↑") : "");
+      const grouped = column.key === "kind" && state.colourBy === "group";
+      const title = grouped ? "Group" : column.title;
+      header.firstChild.textContent = title + (mine ? (descending ? " ↓" : " ↑") : "");
     }
   }
 
@@ -210,6 +212,7 @@ function colourOf(state, row) {
 function useText(state, row) {
   const { data } = state;
   if (state.colourBy === "change") return CHANGES[changeOf(data, row)];
+  if (state.colourBy === "group") return state.groupTitles.get(data.group[row]);
   return data.kinds[data.kind[row]].title;
 }
 

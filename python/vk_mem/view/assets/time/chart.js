@@ -1,6 +1,7 @@
 // Draws the timeline: a lane for each heap, or one of groups on top of each other; marks above, the axis below.
 
-const CHART = { marks: 22, lane: 66, stack: 150, gap: 10, axis: 22, gutter: 178 };
+// Heights in pixels; lanes of few heaps are higher.
+const CHART = { marks: 22, lanes: [110, 84, 68], stack: 150, gap: 10, axis: 22, gutter: 178 };
 
 function makeChart(state, history, axis) {
   const { trace, series } = history;
@@ -22,7 +23,8 @@ function makeChart(state, history, axis) {
       lanes.push({ ...lane, y: y + head, height, head });
       y += head + height + CHART.gap;
     };
-    if (chart.mode === "heaps") for (const heap of series.heaps) add({ heap }, CHART.lane);
+    const height = CHART.lanes[Math.min(series.heaps.length, CHART.lanes.length) - 1];
+    if (chart.mode === "heaps") for (const heap of series.heaps) add({ heap }, height);
     else add({ heap: null }, CHART.stack);
     view.lanes = lanes;
     view.bottom = y - CHART.gap;

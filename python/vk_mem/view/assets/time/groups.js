@@ -9,21 +9,20 @@ const pattern = (name) => name.replace(/\d+/g, "#");
 function groupingBy(trace, by) {
   const { place, header, texts, names } = trace;
   if (by === "name") {
-    const patterns = new Map(), of = new Uint32Array(names), members = [];
+    const patterns = new Map(), of = new Uint32Array(names);
     const title = [];
     for (let i = 0; i < names; i++) {
       const text = pattern(texts[i]);
-      if (!patterns.has(text)) { patterns.set(text, title.length); title.push(text); members.push(0); }
+      if (!patterns.has(text)) { patterns.set(text, title.length); title.push(text); }
       of[i] = patterns.get(text);
     }
     // A pattern of a single name is that name.
-    const only = new Map();
+    const only = new Int32Array(title.length);
     for (const name of place.name) {
-      const key = of[name];
-      if (!only.has(key)) only.set(key, name);
-      else if (only.get(key) !== name) only.set(key, -1);
+      const known = only[of[name]];
+      only[of[name]] = known === 0 || known === name ? name : -1;
     }
-    for (const [key, name] of only) if (name > 0) title[key] = texts[name];
+    only.forEach((name, key) => { if (name > 0) title[key] = texts[name]; });
     return { keyOf: (i) => of[place.name[i]], count: title.length, title: (key) => visible(title[key]) || "no name" };
   }
   if (by === "site") {

@@ -5,7 +5,7 @@ const RANGE_COLUMNS = [
   { key: "made", title: "Made", about: "Allocated or imported in the range" },
   { key: "freed", title: "Freed", about: "Freed or lost in the range, whenever they were made" },
   { key: "left", title: "Left", about: "Made in the range and alive at its end" },
-  { key: "leaked", title: "Never freed", about: "Made in the range and alive at the end of the trace" },
+  { key: "leaked", title: "Leaked", about: "Made in the range and alive at the end of the trace" },
 ];
 // More groups than this are summed up in the last line.
 const MOST_LINES = 500;
@@ -13,16 +13,13 @@ const MOST_LINES = 500;
 // Sums up the events from moment `from` on up to moment `to`. O(allocations).
 function sumRange({ trace, lives }, grouping, from, to) {
   const { place } = trace;
-  const found = new Map();
-  const zero = () => ({ made: 0, freed: 0, left: 0, leaked: 0, madeBytes: 0, freedBytes: 0, leftBytes: 0,
-    leakedBytes: 0 });
-  const all = { title: "All", key: -1, ...zero() };
+  // Four counts and four sums of bytes for each key, then those of all.
+  const sums = new Float64Array(8 * (grouping.count + 1)), last = 8 * grouping.count;
   const add = (key, what, bytes) => {
-    if (!found.has(key)) found.set(key, { title: grouping.title(key), key, ...zero() });
-    for (const it of [found.get(key), all]) {
-      it[what]++;
-      it[`${what}Bytes`] += bytes;
-    }
+    sums[8 * key + what]++;
+    sums[8 * key + what + 4] += bytes;
+    sums[last + what]++;
+    sums[last + what + 4] += bytes;
   };
   for (let life = 0; life < lives.first.length; life++) {
     const i = lives.first[life], begin = place.begin[i], end = lives.end[life];
@@ -30,13 +27,24 @@ function sumRange({ trace, lives }, grouping, from, to) {
     const key = grouping.keyOf(i), bytes = place.size[i];
     const made = begin >= from && begin < to && place.cause[i] !== CAUSE.existed;
     if (made) {
-      add(key, "made", bytes);
-      if (end >= to) add(key, "left", bytes);
-      if (lives.ending[life] === ENDING.open) add(key, "leaked", bytes);
+      add(key, 0, bytes);
+      if (end >= to) add(key, 2, bytes);
+      if (lives.ending[life] === ENDING.open) add(key, 3, bytes);
     }
-    if (end >= from && end < to) add(key, "freed", bytes);
+    if (end >= from && end < to) add(key, 1, bytes);
   }
-  return { lines: [...found.values()], all };
+  const lineOf = (key, title) => {
+    const of = { key, title };
+    ["made", "freed", "left", "leaked"].forEach((what, at) => {
+      of[what] = sums[8 * key + at];
+      of[`${what}Bytes`] = sums[8 * key + at + 4];
+    });
+    return of;
+  };
+  const lines = [];
+  for (let key = 0; key < grouping.count; key++)
+    if (sums[8 * key] || sums[8 * key + 1]) lines.push(lineOf(key, grouping.title(key)));
+  return { lines, all: lineOf(grouping.count, "All") };
 }
 
 function makeRange(state, history, chart) {
@@ -59,9 +67,10 @@ function makeRange(state, history, chart) {
     lines.sort((a, b) => (descending ? compare(b, a) : compare(a, b)));
     const span = chart.axis.hasTimes
       ? `, ${timeText(chart.axis.timeOf(to) - chart.axis.timeOf(from + 1))}` : "";
-    const what = `events ${(from + 1).toLocaleString("en")} to ${to.toLocaleString("en")}${span}`;
+    const what = `${(from + 1).toLocaleString("en")} to ${to.toLocaleString("en")}${span}`;
     about.textContent = !trace.events ? "The trace has no events."
-      : state.range ? `In ${what}.` : `In the whole trace: ${what}. Drag in the timeline to choose a range.`;
+      : state.range ? `Events ${what}.`
+        : `The whole trace: events ${what}. Drag in the timeline to choose a range.`;
     byId("range-clear").hidden = !state.range;
     const head = element("tr", {}, ...RANGE_COLUMNS.map(header));
     const body = element("tbody", {}, line(all, "all"), ...lines.slice(0, MOST_LINES).map((it) => line(it)));
@@ -94,7 +103,7 @@ function makeRange(state, history, chart) {
       if (!it[what]) return element("td", { className: "none" }, "–");
       const bytes = `${it[`${what}Bytes`].toLocaleString("en")} B`;
       return element("td", { title: bytes }, sizeText(it[`${what}Bytes`]),
-        element("span", { className: "quiet" }, ` ${it[what].toLocaleString("en")}`));
+        element("div", { className: "quiet" }, it[what].toLocaleString("en")));
     };
     return element("tr", { className }, name, cell("made"), cell("freed"), cell("left"), cell("leaked"));
   }

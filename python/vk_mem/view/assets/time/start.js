@@ -137,6 +137,7 @@ function listenToModes(state, history, axis, chart, clock, data) {
     chart.setMode(mode.value);
     data.groupOfPlace = chart.groups && Uint8Array.from(chart.groups.of, (it) => chart.groups.list[it].kind);
     data.numberOfPlace = chart.groups?.of ?? null;
+    state.groupTitles = new Map(chart.groups?.list.map((it) => [it.kind, it.title]));
     state.colourBy = ["name", "site"].includes(mode.value) ? "group" : "kind";
     state.showMoment(state.moment, false);
     state.apply();
