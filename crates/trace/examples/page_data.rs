@@ -141,7 +141,7 @@ fn program(events: usize) -> Trace {
         } else if dice == 0 {
             frame += 1;
             Call::BeginFrame {}
-        } else if dice == 1 && random(&mut state, 40) == 0 {
+        } else if number % (events as u64 / 20).max(80) == 11 {
             Call::Mark { text: "scene" }
         } else if (live.len() as f64) < wanted && random(&mut state, 100) < 65 {
             site = Some(sites[(kind * 5 + random(&mut state, 5) as usize) % sites.len()]);
@@ -171,7 +171,7 @@ fn program(events: usize) -> Trace {
             let mut request = request(&mut state);
             request.flags |= Create::CAN_BECOME_LOST;
             alone(next - 1, request, 256 * (1 + random(&mut state, 800)), "cache entry")
-        } else if dice == 31 && random(&mut state, 10) == 0 {
+        } else if number % (events as u64 / 3).max(60) == 23 {
             Call::MakeLost { pool: None, count: None }
         } else if live.is_empty() {
             Call::BeginFrame {}
@@ -212,7 +212,7 @@ fn hostile() -> Trace {
         let request = request(&mut (number + 5));
         let mut call = alone(number as u32, request, 4096 * (number + 1), "");
         if let Call::Allocate { name: given, data, .. } = &mut call {
-            (*given, *data) = (Some(name), Data::Text(name));
+            (*given, *data) = (Some(*name), Data::Text(name));
         }
         let event = Event { site: Some(site), ..Event::new(2 * number, number * 1000, call) };
         trace.push(&event).expect("small");

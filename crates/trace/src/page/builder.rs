@@ -6,6 +6,7 @@ use super::dictionary::{Texts, Uses};
 use super::places::Places;
 use super::tables::{Begin, BudgetRow, End, Mark, MarkRow, MemoryRow, OPEN, PlaceRow, RunRow};
 use crate::description::Description;
+use crate::error::Format;
 use crate::event::{Call, Data, Event, MoveResult, Object};
 use crate::numbering::{Numbering, makes_allocation};
 use crate::trace::Trace;
@@ -323,6 +324,11 @@ impl<'t> Builder<'t> {
             _ => return,
         };
         self.fresh.clear();
+        // VMA 2 had no names: programs gave them as custom data.
+        let name = match data {
+            Data::Text(text) if self.description.format == Format::VmaCsv => name.or(Some(text)),
+            _ => name,
+        };
         let (memory, pool) = self.locate(placed, event.allocator, pool);
         let row = PlaceRow {
             begin: index,

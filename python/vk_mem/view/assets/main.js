@@ -24,7 +24,7 @@ function start(data, more = {}) {
   table.start();
   map.resize();
   // For programs that look at the page.
-  window.vkMem = { data, state, map, table };
+  window.vkMem = { data, state, map, table, inflateByHand };
   requestAnimationFrame(() => {
     performance.mark("vk-mem-ready");
     document.documentElement.dataset.ready = "yes";

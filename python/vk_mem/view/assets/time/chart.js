@@ -115,15 +115,23 @@ function makeChart(state, history, axis) {
     plain.globalAlpha = 1;
   }
 
-  function most(lane, theme) {
-    write(sizeText(lane.most), axis.left + axis.width - 4, lane.y + 12, theme.quiet, "10.5px", "right");
+  // The peak of all of the trace, readable on whatever is drawn below it.
+  function drawPeak(bytes, lane, theme) {
+    const text = `peak ${sizeText(bytes)}`, width = measureText(text);
+    const right = axis.left + axis.width;
+    plain.fillStyle = theme.ground;
+    plain.globalAlpha = 0.85;
+    plain.fillRect(right - width - 9, lane.y + 2, width + 8, 14);
+    plain.globalAlpha = 1;
+    write(text, right - 5, lane.y + 12.5, theme.quiet, "10.5px", "right");
   }
 
   function drawHeap(lane, theme) {
     const { heap } = lane;
     heap.columns ??= { held: extremes(heap.held, chart.bounds), live: extremes(heap.live, chart.bounds) };
-    heap.most ??= Math.max(heap.held.reduce((a, b) => (a > b ? a : b), 1), heap.live.reduce((a, b) => (a > b ? a : b), 1));
-    lane.most = heap.most * 1.06;
+    const larger = (a, b) => (a > b ? a : b);
+    heap.peak ??= Math.max(heap.held.reduce(larger, 0), heap.live.reduce(larger, 0));
+    lane.most = Math.max(heap.peak, 1) * 1.06;
     frame(lane, theme);
     area(lane, heap.columns.held.high, theme.reserved);
     plain.globalAlpha = 0.55;
@@ -131,7 +139,7 @@ function makeChart(state, history, axis) {
     plain.globalAlpha = 1;
     area(lane, heap.columns.live.low, theme.allocated);
     drawBudget(lane, theme);
-    most(lane, theme);
+    drawPeak(heap.peak, lane, theme);
   }
 
   function drawBudget(lane, theme) {
@@ -157,8 +165,8 @@ function makeChart(state, history, axis) {
   function drawStack(lane, theme) {
     chart.stack ??= stackOf(history, chart.groups, chart.bounds);
     const { bytes, moments } = chart.stack;
-    chart.most ??= totalMost();
-    lane.most = chart.most * 1.04;
+    chart.peak ??= totalLive(series.peak);
+    lane.most = Math.max(chart.peak, 1) * 1.04;
     frame(lane, theme);
     const sums = new Float64Array(moments.length);
     for (const of of bytes) for (let c = 0; c < sums.length; c++) sums[c] += of[c];
@@ -167,18 +175,10 @@ function makeChart(state, history, axis) {
       area(lane, sums, colourOfKind(chart.groups.list[g].kind));
       for (let c = 0; c < sums.length; c++) sums[c] -= bytes[g][c];
     }
-    most(lane, theme);
+    drawPeak(chart.peak, lane, theme);
   }
 
-  function totalMost() {
-    let most = 1;
-    for (let p = 0; p <= trace.events; p++) {
-      let live = 0;
-      for (const it of series.heaps) live += it.live[p];
-      if (live > most) most = live;
-    }
-    return most;
-  }
+  const totalLive = (moment) => series.heaps.reduce((sum, it) => sum + it.live[moment], 0);
 
   function drawAxis(theme) {
     for (const { x, text } of ticksOf(axis, view.narrow ? 90 : 120)) {
@@ -293,9 +293,8 @@ function makeChart(state, history, axis) {
       const over = budget !== null && heap.held[moment] > budget;
       if (budget !== null) rows.push([theme.budget, over ? theme.alarm : theme.quiet, `${sizeText(budget)} budget`]);
     } else {
-      let live = 0;
-      for (const it of series.heaps) live += it.live[moment];
-      rows.push([null, theme.ink, "Live", "600 12px"], [null, theme.ink, sizeText(live)]);
+      rows.push([null, theme.ink, "Live", "600 12px"]);
+      rows.push([null, theme.ink, sizeText(totalLive(moment))]);
       rows.push([null, theme.quiet, countText(series.allocations[moment], "allocation")]);
     }
     let x = 12, y = lane.y + 11;
