@@ -38,7 +38,9 @@ class PageData:
     """The header, the columns and the texts of a page."""
 
     def __init__(self, page: str) -> None:
-        header = re.search(r'<script type="application/json" id="header">(.*?)</script>', page, re.S)
+        header = re.search(
+            r'<script type="application/json" id="header">(.*?)</script>', page, re.S
+        )
         lump = re.search(r'id="lump">(.*?)</script>', page, re.S)
         assert header is not None and lump is not None
         self.header: dict[str, Any] = json.loads(header[1])

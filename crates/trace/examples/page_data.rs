@@ -138,14 +138,16 @@ fn program(events: usize) -> Trace {
             next += 1;
             let request = request(&mut state);
             alone(next - 1, request, 9 << 30, "too large")
-        } else if dice == 0 {
+        } else if number % (events as u64 / 3).max(60) == 23 {
+            Call::MakeLost { pool: None, count: None }
+        } else if dice == 0 || number % (events as u64 / 60).max(20) == 3 {
             frame += 1;
             Call::BeginFrame {}
         } else if number % (events as u64 / 20).max(80) == 11 {
             Call::Mark { text: "scene" }
         } else if (live.len() as f64) < wanted && random(&mut state, 100) < 65 {
             site = Some(sites[(kind * 5 + random(&mut state, 5) as usize) % sites.len()]);
-            let size = match random(&mut state, 3000) {
+            let size = match random(&mut state, (events as u64 / 8).clamp(100, 3000)) {
                 0 => 64 << 20,
                 _ => {
                     let most = 1 << random(&mut state, 10);
@@ -171,8 +173,6 @@ fn program(events: usize) -> Trace {
             let mut request = request(&mut state);
             request.flags |= Create::CAN_BECOME_LOST;
             alone(next - 1, request, 256 * (1 + random(&mut state, 800)), "cache entry")
-        } else if number % (events as u64 / 3).max(60) == 23 {
-            Call::MakeLost { pool: None, count: None }
         } else if live.is_empty() {
             Call::BeginFrame {}
         } else {

@@ -50,7 +50,9 @@ PARTS = ("below", "tabs", "range", "keys")
 def write_page(scene: Scene, title: str | None, progress: Progress) -> Iterator[str]:
     """Yields the document in pieces; long data are compressed meanwhile."""
     header, lump = encode(scene, title, progress)
-    return _document("dump", header, lump, _script(DUMP), _style(STYLES[:1]), dict.fromkeys(PARTS, ""))
+    return _document(
+        "dump", header, lump, _script(DUMP), _style(STYLES[:1]), dict.fromkeys(PARTS, "")
+    )
 
 
 def write_trace_page(trace: Trace, title: str | None) -> Iterator[str]:
