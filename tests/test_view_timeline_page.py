@@ -62,8 +62,9 @@ def test_the_map_has_what_exists(opened: Callable[..., Any], scenes: Trace, data
         go(page, moment)
         drawn = page.evaluate(
             """() => { const { data } = vkMem, found = [];
-               for (const bar of data.bars) for (let row = bar.first; row < bar.first + bar.rows; row++)
-                 if (data.isAllocation[row]) found.push(data.places[row]);
+               for (const { first, rows } of data.bars)
+                 for (let row = first; row < first + rows; row++)
+                   if (data.isAllocation[row]) found.push(data.places[row]);
                return found.sort((a, b) => a - b) }"""
         )
         memories = set(data.exists("memory", moment))
@@ -109,7 +110,8 @@ def test_the_stack_adds_up(opened: Callable[..., Any], scenes: Trace) -> None:
         settle(page)
         assert page.is_visible("#time-legend")
         wrong = page.evaluate(
-            """() => { const { bytes, moments } = vkMem.chart.stack, { heaps } = vkMem.history.series;
+            """() => { const { bytes, moments } = vkMem.chart.stack;
+               const { heaps } = vkMem.history.series;
                return [...moments].filter((p, c) => bytes.reduce((sum, of) => sum + of[c], 0) !==
                  heaps.reduce((sum, it) => sum + it.live[p], 0)).length }"""
         )
@@ -283,7 +285,10 @@ def test_what_is_selected_stays_selected(opened: Callable[..., Any], scenes: Tra
         """() => { const { data, history } = vkMem, { lives, trace } = history;
            const long = (row) => lives.end[lives.of[data.places[row]]] === 0xffffffff;
            for (let row = 0; row < data.count; row++)
-             if (data.isAllocation[row] && long(row)) { vkMem.state.select(row); return data.places[row] } }"""
+             if (data.isAllocation[row] && long(row)) {
+                 vkMem.state.select(row);
+                 return data.places[row];
+               } }"""
     )
     settle(page)
     text = page.inner_text("#details")

@@ -23,9 +23,17 @@ from vk_mem.view.theme import DARK, LIGHT, ink_on
 
 # Neighbours in a stack differ in hue and in lightness. The first are those of the largest groups.
 GROUPS = (
-    ("vertex", "sampled", "storage", "attachment", "uniform", "storage-image", "buffer", "image")
-    + ("acceleration", "transfer")
-)  # fmt: skip
+    "vertex",
+    "sampled",
+    "storage",
+    "attachment",
+    "uniform",
+    "storage-image",
+    "buffer",
+    "image",
+    "acceleration",
+    "transfer",
+)
 REST = "same"
 
 Header = dict[str, Any]

@@ -119,14 +119,15 @@ function listenToModes(state, history, axis, chart, clock, data) {
   const chips = () => {
     legend.replaceChildren();
     legend.hidden = !chart.groups;
-    (chart.groups?.list ?? []).forEach((group, number) => {
+    (chart.groups?.list ?? []).forEach((group) => {
       const kind = trace.header.kinds[group.kind];
       const swatch = element("i", { style: { background: kind[state.dark ? "dark" : "light"] } });
       const chip = element("button", { type: "button", className: "chip", title: cut(visible(group.full) || group.title, 500) },
         swatch, cut(group.title, 60));
-      chip.setAttribute("aria-pressed", String(state.filter.group === null || state.filter.group === number));
+      const { group: only } = state.filter;
+      chip.setAttribute("aria-pressed", String(only === null || only === group.kind));
       chip.addEventListener("click", () => {
-        state.filter.group = state.filter.group === number ? null : number;
+        state.filter.group = only === group.kind ? null : group.kind;
         state.apply();
       });
       legend.append(chip);
@@ -136,7 +137,6 @@ function listenToModes(state, history, axis, chart, clock, data) {
     state.filter.group = null;
     chart.setMode(mode.value);
     data.groupOfPlace = chart.groups && Uint8Array.from(chart.groups.of, (it) => chart.groups.list[it].kind);
-    data.numberOfPlace = chart.groups?.of ?? null;
     state.groupTitles = new Map(chart.groups?.list.map((it) => [it.kind, it.title]));
     state.colourBy = ["name", "site"].includes(mode.value) ? "group" : "kind";
     state.showMoment(state.moment, false);
