@@ -61,7 +61,7 @@ fn decode(data: &TimelineData) -> Decoded {
 
 impl Decoded {
     fn of(&self, name: &str) -> &[u64] {
-        self.columns.get(name).map_or_else(|| panic!("no {name}"), |it| it)
+        self.columns.get(name).unwrap_or_else(|| panic!("no {name}"))
     }
 
     fn is_there(&self, table: &str, row: usize, moment: u64) -> bool {

@@ -29,6 +29,9 @@ pub(super) struct PoolPlace {
     pub number: Option<u32>,
 }
 
+/// A pool: index of its type, number of its allocator, its own number.
+type Key = (u32, u16, Option<u32>);
+
 /// Heaps, types and pools.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -39,8 +42,9 @@ pub(super) struct Places {
     described: u32,
     /// Types that the trace does not say, by allocator.
     unknown: HashMap<u16, u32>,
-    numbers: HashMap<(u32, u16, Option<u32>), u32>,
-    last: Option<((u32, u16, Option<u32>), u32)>,
+    numbers: HashMap<Key, u32>,
+    /// The pool that was asked for last, and its index.
+    last: Option<(Key, u32)>,
 }
 
 impl Places {

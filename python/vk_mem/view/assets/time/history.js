@@ -10,7 +10,9 @@ function makeHistory(trace) {
   const { place, memory, header } = trace;
   const heapOfPool = Uint32Array.from(header.pools, (pool) => header.types[pool.type].heap);
   const order = placesInOrder(place);
-  const history = { trace, heapOfPool, order, starts: startsOf(order, place, memory.begin.length) };
+  // Lives in that order, so that a look for what exists reads one number after the other.
+  const begin = order.map((i) => place.begin[i]), end = order.map((i) => place.end[i]);
+  const history = { trace, heapOfPool, order, begin, end, starts: startsOf(order, place, memory.begin.length) };
   history.lives = livesOf(trace);
   history.series = makeSeries(trace, heapOfPool);
   return history;

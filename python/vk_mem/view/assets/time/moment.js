@@ -69,7 +69,7 @@ function makeMoments(history) {
     if (m < 0) return;
     bar.id = String(memory.number[m]);
     bar.size = memory.size[m];
-    const { order, starts } = history;
+    const { order, starts, begin, end: ends } = history;
     let end = 0, free = 0, largest = 0;
     const gap = (until) => {
       if (until <= end) return;
@@ -78,8 +78,8 @@ function makeMoments(history) {
       largest = Math.max(largest, until - end);
     };
     for (let at = starts[m + 1]; at < starts[m + 2]; at++) {
+      if (begin[at] >= moment || moment > ends[at]) continue;
       const i = order[at];
-      if (!existsAt(place, i, moment)) continue;
       if (!place.base[i]) {
         gap(place.offset[i]);
         end = Math.max(end, place.offset[i] + place.size[i]);

@@ -16,9 +16,17 @@ function startTrace(trace) {
   const timeTip = makeTimeTip(state, history, axis, chart);
   Object.assign(held.more, 
     listenToTimeline(state, history, map, { axis, chart, clock, range, tip: timeTip }));
-  let chosen = NONE, latest = 0;
+  let chosen = NONE, latest = 0, timer = 0;
+  const follow = () => {
+    clearTimeout(timer);
+    timer = 0;
+    latest = performance.now();
+    table.refresh();
+    state.emit("moment");
+  };
 
-  // Fills the map for a moment. While it plays, the table follows five times a second.
+  // Fills the map for a moment. The table, which has to be sorted, comes after the next picture; while
+  // the timeline plays, five times a second.
   state.showMoment = (moment, playing) => {
     data.show(moment);
     const row = chosen === NONE ? -1 : data.rowOf(chosen);
@@ -27,12 +35,7 @@ function startTrace(trace) {
     showHeapsAt(history, moment);
     byId("summary").textContent = summaryAt(history, moment);
     map.follow();
-    const now = performance.now();
-    if (!playing || now - latest > 200) {
-      latest = now;
-      table.refresh();
-      state.emit("moment");
-    }
+    if (!timer) timer = setTimeout(follow, playing ? Math.max(latest + 200 - performance.now(), 0) : 0);
     tip.hide();
   };
   state.on("select", () => {
