@@ -305,7 +305,7 @@ def test_view_of_a_trace(dumps: tuple[Path, Path], tmp_path: Path, refused: Refu
     trace.write_bytes(SCENES.read_bytes())
     good("view", trace, "--title", "Some scenes")
     page = (tmp_path / "scenes.html").read_text(encoding="utf-8")
-    assert '<body class="trace">' in page and '<h1 id="title">Some scenes</h1>' in page
+    assert 'data-kind="trace"' in page and '<h1 id="title">Some scenes</h1>' in page
     refused(1, "view", trace, "-o", tmp_path / "x.svg")
     refused(1, "view", trace, "--diff", dumps[0])
     (tmp_path / "cut.csv").write_text("Vulkan Memory Allocator,Calls recording\n9,9\n")

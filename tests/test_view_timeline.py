@@ -137,7 +137,7 @@ def test_the_page_is_one_file_with_its_own_policy(tmp_path: Path) -> None:
     path = tmp_path / "scenes.html"
     page = vk_mem.view.html(trace, path, title="A & B")
     assert path.read_text(encoding="utf-8") == page
-    assert "<title>A &amp; B</title>" in page and '<body class="trace">' in page
+    assert "<title>A &amp; B</title>" in page and 'data-kind="trace"' in page
     assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org)|@import", page)
     assert "default-src 'none'" in page
     # What the script asks for is there, and nothing is there twice.
@@ -147,7 +147,7 @@ def test_the_page_is_one_file_with_its_own_policy(tmp_path: Path) -> None:
     wanted = set(re.findall(r'byId\("([\w-]+)"\)', script))
     assert wanted <= {*ids, "tab-allocations", "tab-range"}, wanted - set(ids)
     dump = vk_mem.view.html(_dump())
-    assert '<body class="dump">' in dump and 'id="time"' not in dump
+    assert 'data-kind="dump"' in dump and 'id="time"' not in dump
 
 
 def _dump() -> str:
