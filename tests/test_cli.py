@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from support import DEDICATED, LOSABLE, TRANSFER
+from timeline_data import SCENES
 from typer.testing import CliRunner
 
 import vk_mem
@@ -297,6 +298,18 @@ def test_view_of_what_cannot_be(dumps: tuple[Path, Path], tmp_path: Path, refuse
     (tmp_path / "broken.json").write_text("{")
     refused(1, "view", tmp_path / "broken.json")
     assert not (tmp_path / "broken.html").exists()
+
+
+def test_view_of_a_trace(dumps: tuple[Path, Path], tmp_path: Path, refused: Refused) -> None:
+    trace = tmp_path / "scenes.vkmem"
+    trace.write_bytes(SCENES.read_bytes())
+    good("view", trace, "--title", "Some scenes")
+    page = (tmp_path / "scenes.html").read_text(encoding="utf-8")
+    assert 'data-kind="trace"' in page and '<h1 id="title">Some scenes</h1>' in page
+    refused(1, "view", trace, "-o", tmp_path / "x.svg")
+    refused(1, "view", trace, "--diff", dumps[0])
+    (tmp_path / "cut.csv").write_text("Vulkan Memory Allocator,Calls recording\n9,9\n")
+    refused(1, "view", tmp_path / "cut.csv")
 
 
 # ---- top ----

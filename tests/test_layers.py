@@ -64,6 +64,7 @@ ROOMS: dict[str, list[str]] = {
         "usage.rs",
         "replay",
         "perfetto",
+        "page",
         "tests",
         "lib.rs",
     ],

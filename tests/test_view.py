@@ -596,12 +596,14 @@ def test_summaries_are_small_and_harmless(simulated_allocator: Allocator) -> Non
 def test_the_wheel_has_the_page() -> None:
     """What maturin packs: all files of the package folder that git does not ignore."""
     folder = Path(vk_mem.__file__).parent / "view" / "assets"
-    from vk_mem.view.page import SCRIPTS
+    from vk_mem.view.page import DUMP, PARTS, SHARED, STYLES, TRACE
 
-    assert {path.name for path in folder.iterdir()} == {*SCRIPTS, "page.html", "page.css"}
+    markup = {"page.html", *(f"time/{name}.html" for name in PARTS)}
+    there = {it.relative_to(folder).as_posix() for it in folder.rglob("*") if it.is_file()}
+    assert there == {*SHARED, *DUMP, *TRACE, *STYLES, *markup}
     if (folder.parents[3] / ".git").exists():
         ran = subprocess.run(
-            ["git", "check-ignore", *map(str, folder.iterdir())],
+            ["git", "check-ignore", *map(str, folder.rglob("*"))],
             cwd=folder,
             capture_output=True,
             check=False,

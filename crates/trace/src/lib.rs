@@ -13,6 +13,7 @@ mod field;
 mod format;
 mod json;
 mod numbering;
+mod page;
 mod perfetto;
 mod read;
 mod record;
@@ -28,6 +29,7 @@ pub use dictionary::{Dictionary, Frame, SiteId};
 pub use error::{Format, Position, ReadError};
 pub use event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Kind, MoveResult, Object};
 pub use format::{Encoder, VERSION};
+pub use page::{Begin, End, Mark, TimelineData, timeline_data};
 pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 pub use read::{detect, load, load_as};
 pub use record::{

@@ -18,7 +18,7 @@ from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, w
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
 from vk_mem.dump.read import LARGEST_FILE
 from vk_mem.dump.words import debug_text
-from vk_mem.errors import DumpError, VkMemError
+from vk_mem.errors import DumpError, TraceError, VkMemError
 from vk_mem.observe.tables import (
     clean,
     count_text,
@@ -29,15 +29,26 @@ from vk_mem.observe.tables import (
     usage_text,
 )
 from vk_mem.text import counted
+from vk_mem.trace import Trace
+from vk_mem.trace import load as load_trace
 
 T = TypeVar("T")
 MOST_ROWS = 1000
 """Rows of a table; `--json` writes all of them."""
+TRACES = (b"\x89VKMEM", b"Vulkan Memory Allocator,", b"Thread,Time,Action,", b"\x80")
+"""First bytes of traces: our recordings, VMA's, RMM's, and pickles of PyTorch."""
 FORMATS = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 DumpPath = Annotated[
     str,
     typer.Argument(metavar="DUMP", help="JSON of build_stats_string, VMA or D3D12MA; - is stdin."),
+]
+Shown = Annotated[
+    str,
+    typer.Argument(
+        metavar="DUMP",
+        help="JSON of build_stats_string, VMA or D3D12MA, - is stdin; or a trace, for a timeline.",
+    ),
 ]
 Other = Annotated[
     str | None,
@@ -60,11 +71,28 @@ def read(path: str) -> Dump:
         raise fail(f"{path or '.'}: {error.strerror or error}") from None
 
 
+def read_trace(path: str) -> Trace | None:
+    """Reads a trace from a file of which the first bytes are one of our recordings, VMA's, RMM's or
+    PyTorch's; None for any other file. On an error exits with one line."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:
+        # Reading it as a dump says what is wrong.
+        return None
+    if not start.startswith(TRACES):
+        return None
+    try:
+        return load_trace(path)
+    except (TraceError, OSError) as error:
+        raise fail(f"{path}: {error}") from None
+
+
 # ---- view ----
 
 
 def view(
-    dump: DumpPath,
+    dump: Shown,
     output: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +106,7 @@ def view(
     title: Annotated[str | None, typer.Option(help="Of the picture.")] = None,
     json: Json = False,
 ) -> None:
-    """Draw a dump, or the difference of two, as a page or a picture.
+    """Draw a dump, the difference of two, or a trace, as a page or a picture.
 
     Says where it was written. A .png needs Pillow: the extra "view" of vk-mem.
     """
@@ -92,7 +120,13 @@ def view(
         raise fail(f"pictures need {missing.name}, which is not installed") from None
     with working() as work:
         work.step("reading")
-        first, second = read(dump), None if other is None else read(other)
+        first: Dump | Trace
+        if (trace := read_trace(dump)) is not None:
+            if kind != "html" or other is not None:
+                raise fail("a trace is drawn as a page (.html), and not compared with a dump")
+            first, second = trace, None
+        else:
+            first, second = read(dump), None if other is None else read(other)
         work.step("drawing")
         draw = getattr(pictures, kind)
         try:

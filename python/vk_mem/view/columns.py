@@ -74,17 +74,17 @@ def encode(
         "allocations": scene.total,
         "columns": [[name, it.itemsize, len(it)] for name, it in table.columns.items()],
         "texts": len(texts),
-        "kinds": _kinds(),
+        "kinds": kinds(),
         "themes": {"light": LIGHT, "dark": DARK},
         "uses": table.uses,
         **_places(scene),
         "bars": bars,
     }
     columns = [memoryview(_little(column)).cast("B") for column in table.columns.values()]
-    return header, _packed([*columns, memoryview(texts)])
+    return header, packed([*columns, memoryview(texts)])
 
 
-def _packed(parts: list[memoryview]) -> Iterator[str]:
+def packed(parts: list[memoryview]) -> Iterator[str]:
     """Deflates parts and encodes them in base64. All pieces but the last encode a multiple of 3
     bytes, so that they can be concatenated."""
     packer, waiting = zlib.compressobj(LEVEL), bytearray()
@@ -106,7 +106,8 @@ def _little(column: array[int]) -> array[int]:
     return column
 
 
-def _kinds() -> list[dict[str, Any]]:
+def kinds() -> list[dict[str, Any]]:
+    """Describes `KINDS`, with the colours of texts on them."""
     light, dark = kind_colours(False), kind_colours(True)
     return [
         {

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from vk_mem.dump.load import Source
 from vk_mem.errors import InvalidArgumentError
+from vk_mem.trace import Trace
 from vk_mem.view.layout import Picture, lay_out
-from vk_mem.view.page import write_page
+from vk_mem.view.page import write_page, write_trace_page
 from vk_mem.view.raster import check_pillow, write_png
 from vk_mem.view.save import PathLike, check_path, saving
 from vk_mem.view.scene import Progress, check_progress, make_scene
@@ -84,7 +85,7 @@ def png(
 
 
 def html(
-    source: Source,
+    source: Source | Trace,
     path: PathLike | None = None,
     *,
     other: Source | None = None,
@@ -96,14 +97,25 @@ def html(
     The page is one file that loads nothing else and needs a browser of 2023 or later. It contains
     all that the dump says about each region, compressed: about 10 MB for a million allocations.
 
+    Of a trace (`vk_mem.trace.load`) the page shows every moment: a timeline of what is held, live
+    and allowed in each heap, or of what is live by name, call site or use, with a slider and
+    playback that the map follows; and what was made, freed and left in a range of it. About 10 MB
+    for a million events. A trace that does not say where allocations were, as those of VMA, is
+    played on a simulated device; the page says so.
+
     Returns the page as a text. With a `path` it is also written to that file while it is
     compressed; the file is replaced only when the page is complete.
 
     `path`, `other`, `title`, `progress` and the exceptions are those of `svg`.
     """
     check_path(path)
-    scene = make_scene(source, other)
-    page = write_page(scene, _checked_title(title), check_progress(progress))
+    if isinstance(source, Trace):
+        if other is not None:
+            raise InvalidArgumentError("a page compares two dumps, not a trace: other is None")
+        page = write_trace_page(source, _checked_title(title))
+    else:
+        scene = make_scene(source, other)
+        page = write_page(scene, _checked_title(title), check_progress(progress))
     if path is None:
         return "".join(page)
     with saving(path) as file:

@@ -5,6 +5,7 @@ pub(crate) mod column;
 mod convert;
 pub(crate) mod data;
 mod files;
+mod page;
 pub(crate) mod replayed;
 mod settings;
 mod usage;

@@ -2,14 +2,6 @@
 
 const NONE = 0xffffffff;
 
-async function inflate(base64) {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
-}
-
 async function readData() {
   const header = JSON.parse(byId("header").textContent);
   const lump = byId("lump");

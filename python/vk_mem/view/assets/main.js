@@ -1,6 +1,7 @@
 // Starts everything, and the keys.
 
-function start(data) {
+// `more` are more keys, and what each does.
+function start(data, more = {}) {
   const state = makeState(data);
   byId("summary").textContent = data.header.summary.join("\n");
   const preferred = window.matchMedia("(prefers-color-scheme: dark)");
@@ -18,16 +19,17 @@ function start(data) {
     if (selected >= 0 && how.from !== "map") map.reveal(selected, how.close);
   });
   listenToTheme(state, preferred);
-  listenToKeys(state, map, table, tip, { clear, search });
+  listenToKeys(state, map, table, tip, { clear, search, more });
   byId("help-diff").hidden = !data.compares;
   table.start();
   map.resize();
   // For programs that look at the page.
-  window.vkMem = { data, state, map, table };
+  window.vkMem = { data, state, map, table, inflateByHand };
   requestAnimationFrame(() => {
     performance.mark("vk-mem-ready");
     document.documentElement.dataset.ready = "yes";
   });
+  return { state, map, table, tip };
 }
 
 function listenToTheme(state, preferred) {
@@ -43,7 +45,7 @@ function listenToTheme(state, preferred) {
   state.toggleTheme = toggle;
 }
 
-function listenToKeys(state, map, table, tip, { clear, search }) {
+function listenToKeys(state, map, table, tip, { clear, search, more }) {
   const help = byId("help");
   const middle = () => map.view.gutter + map.mapWidth() / 2;
   const zoomBy = (factor) => map.setZoom(map.view.zoom * factor, middle());
@@ -86,21 +88,20 @@ function listenToKeys(state, map, table, tip, { clear, search }) {
       map.reveal(state.selected, true);
       return;
     }
-    const act = actions[event.key];
+    if (event.key === " " && event.target.closest("button, a")) return;
+    const act = more[event.key] ?? actions[event.key];
     if (!act) return;
     event.preventDefault();
     tip.hide();
-    act();
+    act(event);
   });
 }
 
-readData().then(start).catch((error) => {
+function showTrouble(error) {
   const trouble = byId("trouble");
   trouble.hidden = false;
   byId("summary").textContent = "";
-  trouble.textContent = typeof DecompressionStream === "undefined"
-    ? "This browser cannot unpack the data: it takes Chrome 80, Firefox 113, Safari 16.4 or later."
-    : `The data of this page cannot be read: ${error.message}`;
+  trouble.textContent = `The data of this page cannot be read: ${error.message}`;
   document.documentElement.dataset.ready = "failed";
   console.error(error);
-});
+}

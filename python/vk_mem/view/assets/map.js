@@ -49,7 +49,7 @@ function makeMap(state) {
   // Where a bar lies: its left end and its width, in pixels of the page.
   function barPlace(line) {
     const left = view.gutter - view.left * span();
-    return { left, width: line.share * span() };
+    return { left, width: shareOf(line.bar, line.largest) * span() };
   }
 
   function draw() {
@@ -160,7 +160,7 @@ function makeMap(state) {
         write("fragmented", end, y + 29, colours.quiet, "12px", "right");
       }
     } else if (line.pool) {
-      const figures = line.figures;
+      const { figures } = line.pool;
       context.font = `12px ${font}`;
       const width = view.width < 560 ? 0 : context.measureText(figures).width + 16;
       writeTwo(line.title, line.flags, y + 27, colours, "600 12px", room - width);
@@ -173,6 +173,12 @@ function makeMap(state) {
   function drawBarTexts(line, y, colours, end) {
     const { bar } = line, middle = y + line.inner / 2 + 4;
     const narrow = view.width < 560;
+    // The line of a block that there is at another moment.
+    if (!bar.size) {
+      context.fillStyle = colours.track;
+      context.fillRect(view.gutter, middle - 4, mapWidth(), 1);
+      return;
+    }
     const size = sizeText(bar.size);
     context.font = `12px ${font}`;
     const sizeWidth = narrow ? 0 : context.measureText(size).width + 8;
@@ -304,7 +310,7 @@ function makeMap(state) {
     const top = scroll.scrollTop;
     if (line.y < top + 10 || line.y + line.inner > top + view.height - 10)
       scroll.scrollTop = line.y - view.height / 2 + line.inner / 2;
-    const share = line.share / (bar.size || 1);
+    const share = shareOf(bar, line.largest) / (bar.size || 1);
     const start = data.position[row] * share, width = Math.max(data.size[row] * share, 1e-12);
     const pixelsNow = width * span();
     const zoomTo = (zoom) => { view.zoom = Math.min(Math.max(zoom, 1), LARGEST_ZOOM); };
@@ -316,11 +322,17 @@ function makeMap(state) {
     moveTo(view.left);
   }
 
+  // After other rows took the place of those that were there.
+  function follow() {
+    view.hover = -1;
+    schedule();
+  }
+
   scroll.addEventListener("scroll", schedule, { passive: true });
   new ResizeObserver(resize).observe(scroll);
   for (const name of ["select", "filter", "colour"]) state.on(name, schedule);
   return {
-    canvas, scroll, view, resize, schedule, rowAt, rectOf, setZoom, pan, fit, reveal, mapWidth,
+    canvas, scroll, view, resize, schedule, rowAt, rectOf, setZoom, pan, fit, reveal, follow, mapWidth,
   };
 }
 
@@ -354,7 +366,7 @@ function layLines(data) {
       // A dump without single blocks has their totals.
       const totals = `${countText(type.blocks, "block")}, ${shareText(type.allocated, type.held)}`;
       const { name: title, flags } = type;
-      if (type.blocks) add({ pool: true, title, flags, figures: totals }, LINES.pool);
+      if (type.blocks) add({ pool: { figures: totals }, title, flags }, LINES.pool);
       else empty.push(visible(type.name));
     });
     if (empty.length) add({ text: `Nothing in ${empty.join(", ")}` }, LINES.none);
@@ -368,15 +380,16 @@ const shareText = (part, whole) => `${sizeText(part)} of ${sizeText(whole)}`;
 function addPool(data, add, pool, type, bars) {
   const blocks = bars.filter((bar) => !bar.dedicated);
   const flags = pool.name !== null && pool.flags ? pool.flags : type.flags;
-  add({ pool, title: pool.title, flags, figures: pool.figures }, LINES.pool);
+  add({ pool, title: pool.title, flags }, LINES.pool);
   // One scale for a pool: that of its largest block.
   const scaled = blocks.length ? blocks : bars;
-  const largest = scaled.reduce((most, bar) => Math.max(most, bar.size), 1);
-  for (const bar of bars) {
-    const share = Math.max(Math.min(bar.size / largest, 1), NARROWEST_BAR);
-    add({ bar, share }, barHeight(bar, data.compares), LINES.gap);
-  }
+  const largest = scaled.reduce((most, bar) => Math.max(most, bar.largest ?? bar.size), 1);
+  for (const bar of bars) add({ bar, largest }, barHeight(bar, data.compares), LINES.gap);
 }
+
+// The width of a bar, as a share of that of the largest block of its pool.
+const shareOf = (bar, largest) =>
+  bar.size ? Math.max(Math.min(bar.size / largest, 1), NARROWEST_BAR) : 0;
 
 // A name has to fit into every lane.
 function barHeight(bar, compares) {

@@ -2,6 +2,7 @@
 
 function showHeaps(data) {
   const { heaps } = data.header;
+  byId("heaps").replaceChildren();
   byId("heaps").hidden = !heaps.length;
   for (const heap of heaps) {
     const whole = Math.max(heap.size ?? 0, heap.budget ?? 0, heap.usage ?? 0, heap.held ?? 0, 1);
@@ -116,7 +117,7 @@ function listenToFilters(state) {
 
   const clear = () => {
     clearTimeout(timer);
-    Object.assign(filter, { text: "", place: "", smallest: null, largest: null });
+    Object.assign(filter, { text: "", place: "", smallest: null, largest: null, group: null });
     filter.kinds.clear();
     filter.sides.clear();
     search.value = place.value = byId("smallest").value = byId("largest").value = "";
@@ -131,6 +132,7 @@ function listenToFilters(state) {
       : "";
   };
   state.on("filter", tell);
+  state.on("moment", tell);
   tell();
   return { clear, search };
 }
@@ -150,8 +152,9 @@ function facts(state, row) {
   found.push(["Kind", `${data.kinds[data.kind[row]].title} (${visible(use.class)})`]);
   if (use.flags) found.push(["Usage", visible(use.flags)]);
   if (use.layout !== null) found.push(["Layout", String(use.layout)]);
+  if (use.detail) found.push(["Detail", visible(use.detail)]);
   if (columns.data[row]) found.push(["User data", visible(data.texts[columns.data[row]])]);
-  return found;
+  return data.facts ? [...found, ...data.facts(row)] : found;
 }
 
 const titleOf = (data, row) =>
@@ -184,14 +187,19 @@ function makeTip(state) {
         const site = siteOf(data, row).split("\n").slice(0, 4).join("\n");
         if (site) tip.append(element("div", { className: "site" }, cut(site, 600)));
       }
-      tip.hidden = false;
-      const { offsetWidth: width, offsetHeight: height } = tip;
-      const right = x + 16 + width > window.innerWidth - 8 ? x - 16 - width : x + 16;
-      const below = y + 18 + height > window.innerHeight - 8 ? y - 14 - height : y + 18;
-      tip.style.left = `${Math.max(right, 8)}px`;
-      tip.style.top = `${Math.max(below, 8)}px`;
+      placeTip(tip, x, y);
     },
   };
+}
+
+// Beside a point of the window, and inside of it.
+function placeTip(tip, x, y) {
+  tip.hidden = false;
+  const { offsetWidth: width, offsetHeight: height } = tip;
+  const right = x + 16 + width > window.innerWidth - 8 ? x - 16 - width : x + 16;
+  const below = y + 18 + height > window.innerHeight - 8 ? y - 14 - height : y + 18;
+  tip.style.left = `${Math.max(right, 8)}px`;
+  tip.style.top = `${Math.max(below, 8)}px`;
 }
 
 function listenToDetails(state) {
@@ -226,5 +234,6 @@ function listenToDetails(state) {
   };
   state.on("select", show);
   state.on("colour", show);
+  state.on("moment", show);
   show();
 }

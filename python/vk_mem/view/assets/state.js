@@ -2,6 +2,8 @@
 
 function makeState(data) {
   const listeners = {};
+  // The rows of a trace are filled anew for each moment, as many as there are at most.
+  const capacity = data.capacity ?? data.count;
   const state = {
     data,
     dark: false,
@@ -9,11 +11,11 @@ function makeState(data) {
     colourBy: data.compares ? "change" : "kind",
     // `kinds` and `sides` are what is hidden.
     filter: {
-      text: "", place: "", smallest: null, largest: null, kinds: new Set(), sides: new Set(),
+      text: "", place: "", smallest: null, largest: null, kinds: new Set(), sides: new Set(), group: null,
     },
     filtered: false,
-    match: new Uint8Array(data.count),
-    shade: new Uint8Array(data.count),
+    match: new Uint8Array(capacity),
+    shade: new Uint8Array(capacity),
     found: 0,
     foundBytes: 0,
     version: 0,
@@ -24,10 +26,14 @@ function makeState(data) {
       state.how = how;
       state.emit("select");
     },
-    apply() {
+    // After other rows took the place of those that were there.
+    refresh() {
       applyFilter(state);
       applyShades(state);
       state.version++;
+    },
+    apply() {
+      state.refresh();
       state.emit("filter");
     },
     recolour() {
@@ -60,7 +66,7 @@ function applyFilter(state) {
   const hiddenSide = new Uint8Array(4);
   for (const side of filter.sides) hiddenSide[side] = 1;
   state.filtered = Boolean(filter.text || filter.place || smallest > 0 || largest < Infinity ||
-    filter.kinds.size || filter.sides.size);
+    filter.kinds.size || filter.sides.size || filter.group !== null);
   let found = 0, bytes = 0;
   for (const bar of data.bars) {
     const here = inPlace(data, bar, filter.place);
@@ -68,6 +74,7 @@ function applyFilter(state) {
       const ok = here && isAllocation[row] &&
         !hiddenKind[kind[row]] && !hiddenSide[changeOf(data, row)] &&
         size[row] >= smallest && size[row] <= largest &&
+        (filter.group === null || data.group[row] === filter.group) &&
         (!hits || hits[columns.name[row]] || hits[columns.data[row]] || hits[columns.site[row]]);
       match[row] = ok ? 1 : 0;
       if (ok) {
@@ -93,10 +100,11 @@ function applyShades(state) {
   const number = (key) => data.kinds.findIndex((it) => it.key === key);
   const byChange = CHANGE_KEYS.map(number);
   const change = state.colourBy === "change";
+  const shadeOf = state.colourBy === "group" ? data.group : kind;
   for (let row = 0; row < data.count; row++) {
     if (kind[row] === freeKind) shade[row] = freeKind;
     else if (filtered && !match[row]) shade[row] = dimmed;
-    else shade[row] = change && isAllocation[row] ? byChange[changeOf(data, row)] : kind[row];
+    else shade[row] = change && isAllocation[row] ? byChange[changeOf(data, row)] : shadeOf[row];
   }
 }
 

@@ -37,7 +37,7 @@ function makeTable(state) {
   // The rank of each text by the alphabet, without regard to case.
   function nameRanks() {
     if (ranks) return ranks;
-    const lower = data.texts.map((text) => text.toLowerCase());
+    const lower = data.texts.slice(0, data.names).map((text) => text.toLowerCase());
     const compare = (a, b) => (lower[a] < lower[b] ? -1 : lower[a] > lower[b] ? 1 : a - b);
     const order = Array.from(lower.keys()).sort(compare);
     ranks = new Uint32Array(order.length);
@@ -70,7 +70,9 @@ function makeTable(state) {
       const mine = header.dataset.key === sortedBy;
       const column = COLUMNS.find((it) => it.key === header.dataset.key);
       header.setAttribute("aria-sort", mine ? (descending ? "descending" : "ascending") : "none");
-      header.firstChild.textContent = column.title + (mine ? (descending ? " ↓" : " ↑") : "");
+      const grouped = column.key === "kind" && state.colourBy === "group";
+      const title = grouped ? "Group" : column.title;
+      header.firstChild.textContent = title + (mine ? (descending ? " ↓" : " ↑") : "");
     }
   }
 
@@ -193,20 +195,24 @@ function makeTable(state) {
     sort();
     filter();
   };
-  return { start, step, first: () => (shown.length ? shown[0] : -1) };
+  // After other rows took the place of those that were there.
+  const refresh = start;
+  return { start, refresh, step, first: () => (shown.length ? shown[0] : -1) };
 }
 
 function colourOf(state, row) {
   const { data } = state;
   const change = state.colourBy === "change" && data.isAllocation[row];
   const key = CHANGE_KEYS[changeOf(data, row)];
-  const kind = change ? data.kinds.find((it) => it.key === key) : data.kinds[data.kind[row]];
+  const own = state.colourBy === "group" ? data.group[row] : data.kind[row];
+  const kind = change ? data.kinds.find((it) => it.key === key) : data.kinds[own];
   return state.dark ? kind.dark : kind.light;
 }
 
 function useText(state, row) {
   const { data } = state;
   if (state.colourBy === "change") return CHANGES[changeOf(data, row)];
+  if (state.colourBy === "group") return state.groupTitles.get(data.group[row]);
   return data.kinds[data.kind[row]].title;
 }
 

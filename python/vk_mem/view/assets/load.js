@@ -1,0 +1,2 @@
+// The page of a dump begins here.
+readData().then((data) => start(data)).catch(showTrouble);

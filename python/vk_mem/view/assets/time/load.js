@@ -1,0 +1,2 @@
+// The page of a trace begins here.
+readTrace().then(startTrace).catch(showTrouble);
