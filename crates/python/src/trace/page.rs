@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use vkmem_trace::timeline_data;
 
-use super::background::run;
+use super::background::{Ends, run};
 use super::data::TraceData;
 
 #[pymethods]
@@ -12,7 +12,7 @@ impl TraceData {
     /// What a page shows of the trace: a header as JSON, and columns. Where the trace says no places, it is played.
     fn timeline<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyBytes>)> {
         let trace = self.trace.clone();
-        let data = run(py, None, move |_| timeline_data(&trace))?;
+        let data = run(py, Ends::ByItself, None, move |_| timeline_data(&trace))?;
         Ok((data.header, PyBytes::new(py, &data.body)))
     }
 }

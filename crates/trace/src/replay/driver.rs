@@ -128,7 +128,17 @@ impl Driver {
             Behind::Real => (true, 0),
             Behind::Simulated(number) => (false, u64::from(number) << 48),
         };
-        Self { info, behind, has_bytes, first_handle, budgets, records, stays_mapped, gauges, state }
+        Self {
+            info,
+            behind,
+            has_bytes,
+            first_handle,
+            budgets,
+            records,
+            stays_mapped,
+            gauges,
+            state,
+        }
     }
 
     /// Notes a recorded answer to the call that a thread makes next.
