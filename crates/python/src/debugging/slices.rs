@@ -97,7 +97,7 @@ impl DividedBuffer {
         ranges.extend(slice.has_margins.then_some(front));
         if let Some(contents) = slice.contents.filter(|_| slice.freed.is_some() && size > 0) {
             let is = GuardedUse::Quarantined;
-            ranges.push(PartRange { offset, size, is, contents: Some(contents) });
+            ranges.push(PartRange { offset, size, from_start: 0, is, contents: Some(contents) });
         }
         ranges.extend(slice.has_margins.then_some(back));
         ranges

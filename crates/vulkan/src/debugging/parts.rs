@@ -58,6 +58,8 @@ pub struct PartRange {
     pub offset: u64,
     /// Size in bytes.
     pub size: u64,
+    /// Where it begins, counted from the start of its part, in bytes.
+    pub from_start: i64,
     /// Why nobody may write it.
     pub is: GuardedUse,
     /// The byte that contents in quarantine were filled with; `None` if they were not: then they are not checked.
@@ -68,7 +70,10 @@ impl Part {
     /// Returns the margins before and behind it.
     pub fn margins(&self) -> [PartRange; 2] {
         let Self { offset, size, margin } = *self;
-        let range = |offset, is| PartRange { offset, size: margin, is, contents: None };
+        let range = |at: u64, is| {
+            let from_start = at.cast_signed() - offset.cast_signed();
+            PartRange { offset: at, size: margin, from_start, is, contents: None }
+        };
         [
             range(offset - margin, GuardedUse::FrontMargin),
             range(offset + size, GuardedUse::BackMargin),
@@ -157,7 +162,7 @@ impl MemoryDebugger {
             .map(|it| GuardedRange {
                 offset: start + it.offset,
                 size: it.size,
-                from_start: it.offset.cast_signed(),
+                from_start: it.from_start,
                 is: it.is,
                 id: Some(of.id),
                 neighbours: [None; 2],
