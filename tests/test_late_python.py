@@ -21,6 +21,7 @@ CALLS = {
     "measurements": "str(measured), repr(measured), measured.profile",
     "moves": "str(moved), repr(moved), moved._asdict()",
     "losses": "str(figures), repr(lost), figures.evictions, lost.touch()",
+    "recordings": "repr(ring), repr(recording), recording.closed, recording.events",
     "transfers": "repr(done), done.result(), done.exception(), str(done_so_far)",
 }
 LOADED = {
@@ -42,6 +43,9 @@ with vk_mem.statistics(allocator, profile=True) as measured:
         transfers.close()
     with allocator.create_buffer(64, vk_mem.BufferUsage.VERTEX_BUFFER, movable=True):
         moved = allocator.defragment()
+    ring = vk_mem.Ring(100)
+    with vk_mem.record(allocator, ring) as recording:
+        recording.mark("x")
     lost, figures = allocator.create_lost_allocation(), allocator.calculate_statistics()
     allocator.close()
 parsed, dump = json.loads(text), vk_mem.load_dump(text)
@@ -61,7 +65,7 @@ class Late:
 import sys
 Late.sys = sys
 names = "ctypes vk_mem interop text parsed leaks budgets dump found measured struct done"
-names = (names + " done_so_far moved lost figures").split()
+names = (names + " done_so_far moved lost figures ring recording").split()
 names = {it: globals()[it] for it in names}
 """
 

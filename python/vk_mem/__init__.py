@@ -33,8 +33,10 @@ from vk_mem._vk_mem import (
     PhysicalDevice,
     Pool,
     PoolStatistics,
+    Recording,
     RegisteredArray,
     Resource,
+    Ring,
     SimulatedDevice,
     Statistics,
     TotalStatistics,
@@ -48,6 +50,7 @@ from vk_mem._vk_mem import (
     _close_all_at_exit,
     _look_up_names,
     list_physical_devices,
+    record,
 )
 from vk_mem.debugging.options import Debug
 from vk_mem.dump import Diff, Dump, diff, load_dump
@@ -189,9 +192,11 @@ __all__ = [
     "Pool",
     "PoolStatistics",
     "QueueFlags",
+    "Recording",
     "RegisteredArray",
     "Resource",
     "ResourceCache",
+    "Ring",
     "SampleCount",
     "SharingMode",
     "SimulatedDevice",
@@ -217,6 +222,7 @@ __all__ = [
     "interop",
     "list_physical_devices",
     "load_dump",
+    "record",
     "serve_stats",
     "statistics",
     "trace",

@@ -15,6 +15,7 @@ mod handle;
 mod heap;
 pub mod lock;
 mod pools;
+pub mod recording;
 mod request;
 mod simulated;
 mod slot_map;
@@ -24,7 +25,6 @@ mod virtual_block;
 pub mod words;
 
 pub use allocator::alias::AliasRequest;
-pub use allocator::host_access::HostRange;
 pub use allocator::host_ranges::{HostRanges, HostWriter, WriterId, edges};
 pub use allocator::import::MemoryObjectInfo;
 pub use allocator::many::Freed;

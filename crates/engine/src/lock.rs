@@ -208,6 +208,18 @@ ranks! {
     MemoryEvents,
     /// The last report of the driver about a heap. After the arena that checks the budget.
     HeapReport,
+    /// Who records an allocator. Before what it keeps; after all locks of the engine under which it is told.
+    Recorder,
+    /// The thread that writes a recording. Alone: it is joined without the lock.
+    RecordingThread,
+    /// Who records an allocator, as its Python object knows it. Alone.
+    Attached,
+    /// The allocators of a recording. Alone.
+    AttachedAllocators,
+    /// What a recorder has encoded. Before the events that are not, which are taken while it is held.
+    Recording,
+    /// Events that were told to a recorder and are not encoded yet. Alone: told under other short locks.
+    RecordedEvents,
     /// Image formats that a device supports. Alone: the driver is queried without the lock.
     ImageFormats,
     /// Planes of disjoint images. Alone.

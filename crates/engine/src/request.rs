@@ -4,7 +4,7 @@ use bitflags::bitflags;
 
 use crate::debugging::options::DebugOptions;
 use crate::device::{DedicatedTarget, MemoryImport, MemoryPropertyFlags};
-use crate::handle::PoolId;
+use crate::handle::{AllocationId, PoolId};
 
 /// The intended use: `VmaMemoryUsage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -416,4 +416,15 @@ pub struct PoolCreateInfo {
     pub frames_in_use: Option<u64>,
     /// What helps to find faults; `None`: as in the allocator.
     pub debug: Option<DebugOptions>,
+}
+
+/// A range of an allocation, to be flushed or invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRange {
+    /// The allocation.
+    pub id: AllocationId,
+    /// Offset in the allocation, in bytes.
+    pub offset: u64,
+    /// Size in bytes; `u64::MAX`: up to the end.
+    pub size: u64,
 }

@@ -13,6 +13,7 @@ mod objects;
 mod observe;
 mod package;
 mod process;
+mod recording;
 mod trace;
 mod transfer;
 
@@ -53,6 +54,8 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<objects::watch::Watch>()?;
     module.add_class::<objects::pool::Pool>()?;
     module.add_class::<objects::resource::ResourceObject>()?;
+    module.add_class::<objects::recording::Recording>()?;
+    module.add_class::<objects::recording::Ring>()?;
     module.add_class::<objects::simulated::SimulatedDevice>()?;
     module.add_class::<objects::statistics::HeapBudget>()?;
     module.add_class::<objects::statistics::PoolStatistics>()?;
@@ -76,6 +79,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<transfer::transfers::Transfers>()?;
     arguments::fast_call::add::<allocator::create::CreateBuffer, _>(py)?;
 
+    module.add_function(wrap_pyfunction!(allocator::record::record, module)?)?;
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
     module.add_function(wrap_pyfunction!(objects::virtual_blocks::_margin_pattern, module)?)?;

@@ -4,6 +4,17 @@ use vkmem_engine::{AllocatorOptions, DeviceInfo};
 
 use crate::error::Format;
 
+/// The setting of a description that says that the engine itself told the events: in the order of their effects, and all
+/// that decides where something goes.
+pub(crate) const RECORDER: &str = "recorder";
+/// Its value.
+pub(crate) const ENGINE: &str = "allocator";
+/// The setting that says whether the driver reports budgets.
+pub(crate) const BUDGETS: &str = "driver reports budgets";
+/// The setting that says whether the driver lets memory stay mapped that nobody uses.
+pub(crate) const STAYS_MAPPED: &str = "memory may stay mapped";
+pub(crate) const NO: &str = "no";
+
 /// The head of a trace. What its source does not say is `None` or empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
@@ -50,6 +61,12 @@ impl Description {
             start: None,
             resolution: 1,
         }
+    }
+
+    /// Returns whether the engine told the events itself: in the order of their effects, with all that decides where
+    /// something goes.
+    pub(crate) fn is_told(&self) -> bool {
+        self.setting(RECORDER) == Some(ENGINE)
     }
 
     /// Returns a setting by its name.

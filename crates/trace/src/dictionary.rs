@@ -75,10 +75,11 @@ impl<T: Clone + Eq + Hash> Interned<T> {
 /// Makes hashers that take a multiplication a word. Each starts with a secret, so that no file can be made whose values
 /// all collide.
 #[derive(Clone, Debug)]
-struct Mixing(u64);
+pub(crate) struct Mixing(u64);
 
 impl Mixing {
-    fn new() -> Self {
+    /// Takes a new secret.
+    pub fn new() -> Self {
         Self(RandomState::new().hash_one(0))
     }
 }
@@ -91,7 +92,7 @@ impl BuildHasher for Mixing {
     }
 }
 
-struct Mix {
+pub(crate) struct Mix {
     state: u64,
     secret: u64,
 }

@@ -15,6 +15,7 @@ mod json;
 mod numbering;
 mod perfetto;
 mod read;
+mod record;
 mod replay;
 mod trace;
 mod usage;
@@ -29,6 +30,9 @@ pub use event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Kind, MoveRes
 pub use format::{Encoder, VERSION};
 pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 pub use read::{detect, load, load_as};
+pub use record::{
+    CallSiteFrame, Finished, OnFailure, Recording, RecordingOptions, Source, Target, set_call_site,
+};
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,
     HeapFigures, Leftovers, Peak, Placements, RecordedFigures, ReplayDevice, ReplayError,

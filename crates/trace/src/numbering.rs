@@ -82,7 +82,10 @@ impl Numbering {
 
 /// Returns whether calls of a kind make an object with the number of an allocation.
 pub(crate) fn makes_allocation(kind: Kind) -> bool {
-    matches!(kind, Kind::Allocate | Kind::Alias | Kind::Import | Kind::CreateLost)
+    matches!(
+        kind,
+        Kind::Allocate | Kind::Alias | Kind::Import | Kind::CreateLost | Kind::KeepSource
+    )
 }
 
 #[cfg(test)]

@@ -179,6 +179,7 @@ impl<'t> Usage<'t> {
             Call::Free { allocation } => self.free(*allocation),
             Call::Lose { allocations } => allocations.iter().for_each(|it| self.free(it)),
             Call::Resize { allocation, size } => self.resize(*allocation, *size),
+            Call::KeepSource { allocation, of } => self.keep_source(*allocation, *of),
             Call::ProposeMove { allocation, kind, placed, .. } => {
                 self.propose(*allocation, *kind, placed);
             }
@@ -293,6 +294,15 @@ impl<'t> Usage<'t> {
         live.reserved = Some(bytes);
         let (memory_type, pool) = (live.memory_type, live.pool);
         self.each(memory_type, pool, |it| it.allocate(bytes, true));
+    }
+
+    /// The old place of an allocation that moves is one of its own from now on.
+    fn keep_source(&mut self, number: u32, of: u32) {
+        let slot = slot(&self.allocation_places, &mut self.allocations, of);
+        let Some(Some(live)) = slot.map(|it| *it) else { return };
+        let Live { size, memory_type, pool, memory, offset, .. } = live;
+        let placed = Placed { memory_type, memory, offset, is_dedicated: false };
+        self.allocate(number, pool, size, Some(placed));
     }
 
     fn end_move(&mut self, number: u32, result: MoveResult, placed: Option<Placed>) {

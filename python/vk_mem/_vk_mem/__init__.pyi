@@ -1,4 +1,4 @@
-from vk_mem._vk_mem.allocator import Allocator
+from vk_mem._vk_mem.allocator import Allocator, record
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
 from vk_mem._vk_mem.memory import Mapping, _HostBytes
 from vk_mem._vk_mem.moving import (
@@ -20,6 +20,7 @@ from vk_mem._vk_mem.objects.device_info import (
 )
 from vk_mem._vk_mem.objects.image import Image
 from vk_mem._vk_mem.objects.pool import Pool
+from vk_mem._vk_mem.objects.recording import Recording, Ring
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.simulated import SimulatedDevice
 from vk_mem._vk_mem.objects.statistics import (
@@ -58,8 +59,10 @@ __all__ = [
     "PhysicalDevice",
     "Pool",
     "PoolStatistics",
+    "Recording",
     "RegisteredArray",
     "Resource",
+    "Ring",
     "SimulatedDevice",
     "Statistics",
     "TotalStatistics",
@@ -83,6 +86,7 @@ __all__ = [
     "_look_up_names",
     "_margin_pattern",
     "list_physical_devices",
+    "record",
 ]
 
 __version__: str

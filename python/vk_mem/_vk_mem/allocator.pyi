@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, final, overload
 
@@ -36,6 +37,7 @@ from vk_mem._vk_mem.objects.buffer import Buffer
 from vk_mem._vk_mem.objects.device import Device
 from vk_mem._vk_mem.objects.image import Image
 from vk_mem._vk_mem.objects.pool import Pool
+from vk_mem._vk_mem.objects.recording import Recording, Ring
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.statistics import HeapBudget, TotalStatistics
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
@@ -83,6 +85,7 @@ class Allocator:
         frames_in_use: int | None = None,
         evict_over_budget: bool = False,
         debug: Debug | None = None,
+        record: str | PathLike[str] | Ring | Recording | Literal[False] | None = None,
     ) -> Self: ...
     @property
     def debug(self) -> Debug | None: ...
@@ -379,3 +382,7 @@ class Allocator:
         traceback: TracebackType | None,
         /,
     ) -> None: ...
+
+def record(
+    allocator: Allocator | Iterable[Allocator], to: str | PathLike[str] | Ring | Recording
+) -> Recording: ...

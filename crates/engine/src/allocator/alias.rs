@@ -33,12 +33,13 @@ impl Allocator {
         let place = self.pools.with_pool(base.id.pool_key(), |pool| pool.place(base.id));
         let place = place.ok_or(Error::UseAfterFree)?;
         check_place(&place, base, request).map_err(Error::InvalidArgument)?;
-        Ok(Allocation {
+        let made = Allocation {
             offset: base.offset + request.local_offset,
             size: request.requirements.size,
             mapped: base.mapped.map(|address| address.at(request.local_offset)),
             ..*base
-        })
+        };
+        Ok(made)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::device::MemoryPropertyFlags as Property;
 use crate::error::Error;
 use crate::handle::Allocation;
 use crate::pools::pool::Pool;
+use crate::recording::is_active;
 use crate::request::{
     AllocationCreateFlags as Create, AllocationCreateInfo, AllocationRequest, PoolCreateInfo,
     ResourceUse,
@@ -46,6 +47,15 @@ impl Allocator {
     /// on store forwarding.
     #[inline(always)]
     pub fn try_allocate(&self, request: &AllocationRequest) -> Option<Allocation> {
+        let made = self.try_allocate_untold(request)?;
+        if is_active() {
+            self.tell_made(request, made);
+        }
+        Some(made)
+    }
+
+    #[inline(always)]
+    pub(super) fn try_allocate_untold(&self, request: &AllocationRequest) -> Option<Allocation> {
         if check_request(request).is_err() {
             return None;
         }
@@ -115,9 +125,25 @@ impl Allocator {
     /// The errors of [`allocate`](Self::allocate).
     #[inline(never)]
     pub fn allocate_slow(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        let made = self.allocate_slow_untold(request);
+        if is_active() {
+            match &made {
+                Ok(made) => self.tell_made(request, *made),
+                Err(error) => self.tell_refused(request, error),
+            }
+        }
+        made
+    }
+
+    /// Allocates like [`allocate`](Self::allocate), as a part of another call.
+    pub(super) fn allocate_untold(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
+        self.try_allocate_untold(request).map_or_else(|| self.allocate_slow_untold(request), Ok)
+    }
+
+    fn allocate_slow_untold(&self, request: &AllocationRequest) -> Result<Allocation, Error> {
         check_request(request)?;
         let made = match self.allocate_anywhere(request) {
-            Err(error) if error.is_shortage() && self.end_quarantines() => {
+            Err(error) if error.is_shortage() && self.end_all_quarantines() => {
                 self.allocate_anywhere(request)
             }
             made => made,
@@ -134,7 +160,7 @@ impl Allocator {
         };
         // Retained empty blocks must not be the reason of a failure.
         if request.create_info.flags.contains(Create::NEVER_ALLOCATE)
-            || !self.release_empty_blocks()
+            || self.release_retained() == 0
         {
             return Err(first);
         }

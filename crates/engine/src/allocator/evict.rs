@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::eviction::{Evictable, EvictionOwner, EvictionStatistics, Taken};
 use crate::handle::{Allocation, PoolId, PoolKey};
 use crate::pools::pool::Pool;
+use crate::recording::{Told, is_active};
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 
 impl Allocator {
@@ -32,7 +33,11 @@ impl Allocator {
             pool.update_tag(id, |_| ())?;
             Some(self.eviction.add(pool, allocation, priority))
         });
-        made.unwrap_or(Err(Error::UseAfterFree))
+        let made = made.unwrap_or(Err(Error::UseAfterFree));
+        if made.is_ok() && is_active() {
+            self.recorder().tell_now(&Told::MakeEvictable(id, priority));
+        }
+        made
     }
 
     /// Ends an evictable allocation; see [`Evictable::end`].
@@ -45,6 +50,9 @@ impl Allocator {
     pub fn set_frame(&self, frame: u64) {
         self.eviction.set_frame(frame);
         self.setup.quarantines.set_frame(frame);
+        if is_active() {
+            self.recorder().tell_now(&Told::Frame(frame));
+        }
     }
 
     /// Returns the number of the current frame.
@@ -68,7 +76,11 @@ impl Allocator {
             self.pools.get(id)?;
         }
         let taken = self.eviction.take_all(&self.pools, pool.map(PoolKey::Custom));
-        Ok(self.finish(taken))
+        let count = self.finish(taken);
+        if is_active() {
+            self.recorder().tell_now(&Told::MakeLost(pool, count));
+        }
+        Ok(count)
     }
 
     /// Frees memory of each heap whose usage exceeds its budget, until it does not: empty blocks first, then
@@ -91,6 +103,9 @@ impl Allocator {
                 freed += taken.releases.iter().map(|release| release.bytes()).sum::<u64>();
                 self.finish(taken);
             }
+        }
+        if is_active() {
+            self.recorder().tell_now(&Told::EvictOverBudget(freed));
         }
         freed
     }

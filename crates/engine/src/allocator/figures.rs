@@ -9,6 +9,7 @@ use crate::handle::PoolId;
 use crate::heap::ledger::HeapBudget;
 use crate::heap::memory_events::{MemoryEvent, WakeUp};
 use crate::pools::pool::Pool;
+use crate::recording::{Told, is_active};
 use crate::statistics::{PoolStatistics, Statistics};
 use crate::words::bytes;
 
@@ -76,6 +77,9 @@ impl Allocator {
     pub fn refresh_budget(&self) {
         self.setup.ledger.refresh();
         self.trim_over_budget();
+        if is_active() {
+            self.recorder().tell_now(&Told::QueryBudget { trims: true });
+        }
         if self.prefetcher.is_some() {
             self.pools.each(Pool::retry_prefetch);
         }
@@ -115,7 +119,9 @@ impl Allocator {
     /// Returns usage and budget of every heap. O(pools), except for a query of the driver after 30
     /// changes.
     pub fn heap_budgets(&self) -> Vec<HeapBudget> {
-        self.setup.ledger.refresh_if_old();
+        if self.setup.ledger.refresh_if_old() && is_active() {
+            self.recorder().tell_now(&Told::QueryBudget { trims: false });
+        }
         let info = self.device().info();
         let mut budgets: Vec<HeapBudget> = (0..info.heaps.len() as u32)
             .map(|heap| {

@@ -5,18 +5,9 @@ use crate::device::{CallError, HostAddress, MemoryRange};
 use crate::error::{Error, FailedItem};
 use crate::handle::AllocationId;
 use crate::pools::memory_object::{MappedHold, MemoryObject};
+use crate::recording::{Told, is_active};
+use crate::request::HostRange;
 use crate::words::bytes;
-
-/// A range of an allocation, to be flushed or invalidated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostRange {
-    /// The allocation.
-    pub id: AllocationId,
-    /// Offset in the allocation, in bytes.
-    pub offset: u64,
-    /// Size in bytes; `u64::MAX`: up to the end.
-    pub size: u64,
-}
 
 impl Allocator {
     /// Maps an allocation and returns its host address. Counted: each map needs an
@@ -42,6 +33,9 @@ impl Allocator {
             false => Err(Error::TooManyItems(1)),
         });
         counted.inspect_err(|_| memory.unmap(1))?;
+        if is_active() {
+            self.recorder().tell_now(&Told::Map(id));
+        }
         Ok(address.at(offset))
     }
 
@@ -68,6 +62,9 @@ impl Allocator {
             return Err(Error::InvalidArgument("not mapped".into()));
         }
         memory.unmap(1);
+        if is_active() {
+            self.recorder().tell_now(&Told::Unmap(id));
+        }
         Ok(())
     }
 
@@ -97,7 +94,11 @@ impl Allocator {
         self.synchronise(ranges, |ranges| {
             let flushed = self.device().flush(ranges);
             flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))
-        })
+        })?;
+        if is_active() {
+            self.recorder().tell_of_many(ranges.len(), &Told::Flush(ranges));
+        }
+        Ok(())
     }
 
     /// Invalidates many ranges in one driver call; see [`flush_many`](Self::flush_many).
@@ -108,7 +109,11 @@ impl Allocator {
         self.synchronise(ranges, |ranges| {
             let invalidated = self.device().invalidate(ranges);
             invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))
-        })
+        })?;
+        if is_active() {
+            self.recorder().tell_of_many(ranges.len(), &Told::Invalidate(ranges));
+        }
+        Ok(())
     }
 
     /// Returns `nonCoherentAtomSize` in bytes for memory of a type; `None` if it is coherent or not

@@ -5,6 +5,7 @@ use crate::check::check_request;
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::memory_object::MemoryObject;
+use crate::recording::is_active;
 use crate::request::{AllocationCreateFlags as Create, ImportRequest};
 use crate::words::bytes;
 
@@ -28,6 +29,14 @@ impl Allocator {
     /// [`Error::InvalidArgument`] for an invalid request or memory type; [`Error::FeatureNotPresent`] if
     /// no memory type is possible; those of the driver call.
     pub fn import(&self, request: &ImportRequest) -> Result<Allocation, Error> {
+        let made = self.import_untold(request);
+        if is_active() {
+            self.tell_import(request, &made);
+        }
+        made
+    }
+
+    fn import_untold(&self, request: &ImportRequest) -> Result<Allocation, Error> {
         let whole = &request.whole;
         check_request(whole)?;
         let invalid = |what: &str| Err(Error::InvalidArgument(what.into()));

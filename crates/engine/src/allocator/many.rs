@@ -5,6 +5,7 @@ use crate::check::check_request;
 use crate::error::{Error, FailedItem};
 use crate::handle::{Allocation, AllocationId};
 use crate::pools::memory_object::Release;
+use crate::recording::{Told, is_active};
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionTag;
 
@@ -35,6 +36,17 @@ impl Allocator {
         &self,
         requests: &[AllocationRequest],
     ) -> Result<Vec<Allocation>, FailedItem> {
+        let made = self.allocate_many_untold(requests);
+        if is_active() {
+            self.tell_many(requests, &made);
+        }
+        made
+    }
+
+    fn allocate_many_untold(
+        &self,
+        requests: &[AllocationRequest],
+    ) -> Result<Vec<Allocation>, FailedItem> {
         for (index, request) in requests.iter().enumerate() {
             check_request(request).map_err(|error| FailedItem { index, error })?;
         }
@@ -53,7 +65,7 @@ impl Allocator {
                     break;
                 }
                 let index = made.len();
-                match self.allocate(&run[run.len() - (end - index)]) {
+                match self.allocate_untold(&run[run.len() - (end - index)]) {
                     Ok(allocation) => made.push(allocation),
                     Err(error) => {
                         self.undo(&made, &error);
@@ -84,8 +96,8 @@ impl Allocator {
                     continue;
                 }
                 // Allocating returns the exact reason.
-                match self.allocate(request) {
-                    Ok(made) => drop(self.free(made.id)),
+                match self.allocate_untold(request) {
+                    Ok(made) => drop(self.free_untold(made.id)),
                     Err(error) => return Err(FailedItem { index: start + at, error }),
                 }
             }
@@ -103,10 +115,10 @@ impl Allocator {
 
     fn undo(&self, made: &[Allocation], error: &Error) {
         // Takes no host memory, as undoing must not fail.
-        made.iter().for_each(|it| drop(self.free(it.id)));
+        made.iter().for_each(|it| drop(self.free_untold(it.id)));
         if error.allows_fallback() {
             // Memory was short, and the blocks allocated for the other requests are empty now.
-            self.release_empty_blocks();
+            self.release_retained();
         }
     }
 
@@ -115,6 +127,7 @@ impl Allocator {
     pub fn free_many(&self, ids: &[AllocationId]) -> Freed {
         let mut all = Freed::default();
         let mut names = Vec::new();
+        let mut live = is_active().then(Vec::new);
         let mut start = 0;
         for run in ids.chunk_by(|a, b| a.pool_key() == b.pool_key()) {
             let mut freed = |index: usize, tag: RegionTag, release: &mut Release| {
@@ -126,6 +139,9 @@ impl Allocator {
                     names.push((start + index, name));
                 }
                 self.forget_maps(run[index], tag, release);
+                if let Some(live) = &mut live {
+                    live.push(run[index]);
+                }
             };
             // Ids of a pool that was destroyed are stale as well.
             self.pools.with_pool(run[0].pool_key(), |pool| {
@@ -135,6 +151,9 @@ impl Allocator {
             start += run.len();
         }
         all.names = names;
+        if let Some(live) = live.filter(|it| !it.is_empty()) {
+            self.recorder().tell_of_many(live.len(), &Told::FreeMany(&live));
+        }
         all
     }
 }

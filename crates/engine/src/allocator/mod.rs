@@ -12,6 +12,7 @@ pub(crate) mod memory_type;
 mod more_maps;
 pub(crate) mod names;
 mod quarantine;
+mod recorded;
 mod release;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::pools::memory_object::MemoryObject;
 use crate::pools::prefetch::Prefetcher;
 use crate::pools::registry::Pools;
 use crate::pools::setup::Setup;
+use crate::recording::{Told, is_active};
 use crate::request::PoolCreateInfo;
 use crate::suballocator::RegionTag;
 use crate::words::counted;
@@ -113,7 +115,7 @@ impl Allocator {
         let prefetch = options.prefetch.then(Arc::default);
         let setup = Setup {
             device,
-            ledger,
+            ledger: ledger.clone(),
             preferred_block_size,
             preferred_small_heap_block_size,
             retention,
@@ -136,7 +138,7 @@ impl Allocator {
             pools,
             names: Names::default(),
             more_maps: MoreMaps::default(),
-            eviction: Eviction::new(options.frames_in_use),
+            eviction: Eviction::new(options.frames_in_use, ledger),
         })
     }
 
@@ -155,7 +157,12 @@ impl Allocator {
     /// # Errors
     /// [`Error::InvalidArgument`] for invalid rules; those of the driver calls; [`Error::NoHostMemory`].
     pub fn create_pool(&self, rules: &PoolCreateInfo) -> Result<PoolId, Error> {
-        self.pools.create(&self.setup, rules)
+        let made = self.pools.create(&self.setup, rules);
+        if is_active() {
+            let made = made.as_ref().copied();
+            self.recorder().tell_now(&Told::CreatePool(rules, made));
+        }
+        made
     }
 
     /// Destroys a pool and frees its memory.
@@ -166,6 +173,9 @@ impl Allocator {
         self.end_quarantine_of(id);
         self.pools.destroy(id)?;
         self.eviction.forget_pool(PoolKey::Custom(id));
+        if is_active() {
+            self.recorder().tell_now(&Told::DestroyPool(id));
+        }
         Ok(())
     }
 
@@ -220,7 +230,11 @@ impl Allocator {
         if name.is_none() || named.is_err() {
             self.names.remove(id);
         }
-        named.map(drop)
+        named?;
+        if is_active() {
+            self.recorder().tell_now(&Told::Name(id, name));
+        }
+        Ok(())
     }
 
     /// Returns the name of an allocation, if it has one.

@@ -9,6 +9,7 @@ use crate::handle::{AllocationId, PoolId, PoolKey};
 use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::leaving::QuarantineOwner;
 use crate::pools::pool::Pool;
+use crate::recording::{Told, is_active};
 
 const NO_ROOM: Error = Error::NoHostMemory("the ranges that nobody may write");
 
@@ -20,6 +21,14 @@ impl Allocator {
 
     /// Ends the quarantine of everything that was freed; returns whether there was any. May call the driver.
     pub fn end_quarantines(&self) -> bool {
+        let any = self.end_all_quarantines();
+        if any && is_active() {
+            self.recorder().tell_now(&Told::EndQuarantine { all: true });
+        }
+        any
+    }
+
+    pub(super) fn end_all_quarantines(&self) -> bool {
         let mut any = false;
         self.each_pool(|pool| any |= pool.end_quarantine(true));
         any
@@ -30,6 +39,9 @@ impl Allocator {
     pub fn end_overdue_quarantines(&self) -> bool {
         let mut any = false;
         self.each_pool(|pool| any |= pool.end_quarantine(false));
+        if any && is_active() {
+            self.recorder().tell_now(&Told::EndQuarantine { all: false });
+        }
         any
     }
 

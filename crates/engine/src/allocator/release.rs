@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::handle::AllocationId;
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
+use crate::recording::{Told, is_active};
 use crate::suballocator::RegionTag;
 
 impl Allocator {
@@ -15,6 +16,15 @@ impl Allocator {
     /// # Errors
     /// [`Error::UseAfterFree`] if the id is stale.
     pub fn free(&self, id: AllocationId) -> Result<Release, Error> {
+        let release = self.free_untold(id)?;
+        if is_active() {
+            self.recorder().tell(&Told::Free(id));
+        }
+        Ok(release)
+    }
+
+    /// Frees an allocation like [`free`](Self::free), as a part of another call.
+    pub(crate) fn free_untold(&self, id: AllocationId) -> Result<Release, Error> {
         let mut release = Release::default();
         let freed = self.pools.with_pool(id.pool_key(), |pool| pool.free(id, &mut release));
         self.forget(id, freed.ok_or(Error::UseAfterFree)?, &mut release);
@@ -53,6 +63,9 @@ impl Allocator {
         let freed = self.pools.with_pool(id.pool_key(), free);
         if let Some(tag) = freed {
             self.forget(id, tag, &mut release);
+            if is_active() {
+                self.recorder().tell(&Told::Free(id));
+            }
         }
         destroy();
         freed.ok_or(Error::UseAfterFree)?;
@@ -78,6 +91,9 @@ impl Allocator {
     /// that. Waits for memory that is given back [later](Self::release_later), which it does not count.
     pub fn trim(&self) -> u64 {
         let bytes = self.release_retained();
+        if is_active() {
+            self.recorder().tell_now(&Told::Trim(bytes));
+        }
         self.wait_for_releases();
         bytes
     }
@@ -87,13 +103,17 @@ impl Allocator {
         self.setup.ledger.reclaimer.finish();
     }
 
-    fn release_retained(&self) -> u64 {
+    pub(super) fn release_retained(&self) -> u64 {
         self.pools.release_empties(|_| true, false).bytes()
     }
 
     /// Frees retained empty blocks like [`trim`](Self::trim); returns whether there were any.
     pub fn release_empty_blocks(&self) -> bool {
-        self.release_retained() > 0
+        let bytes = self.release_retained();
+        if is_active() {
+            self.recorder().tell_now(&Told::Trim(bytes));
+        }
+        bytes > 0
     }
 
     /// Stops the threads of the allocator and waits for the driver calls that they may be in. Memory that one
@@ -112,7 +132,10 @@ impl Allocator {
     /// Stops the threads of the allocator and frees every empty block; after that the device may be destroyed.
     pub fn close(&self) {
         self.stop_prefetch();
-        self.end_quarantines();
+        if is_active() {
+            self.recorder().tell_now(&Told::Close);
+        }
+        self.end_all_quarantines();
         drop(self.pools.release_empties(|_| true, true));
         self.setup.ledger.reclaimer.stop();
     }

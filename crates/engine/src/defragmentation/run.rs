@@ -1,5 +1,6 @@
 //! [`Defragmentation`]: one run, from its begin to its end.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::info::{DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd};
@@ -11,6 +12,7 @@ use crate::handle::{Allocation, AllocationId, PoolKey};
 use crate::pools::memory_object::Release;
 use crate::pools::moves::{Move, MoveKind};
 use crate::pools::registry::Pools;
+use crate::recording::{Told, ToldEnd, is_active, order};
 use crate::request::Algorithm;
 
 /// A run of defragmentation: `VmaDefragmentationContext`. It holds no lock and no pool; dropping it frees
@@ -18,6 +20,8 @@ use crate::request::Algorithm;
 pub struct Defragmentation {
     pools: Arc<Pools>,
     info: DefragmentationInfo,
+    /// Its number in recordings, if the allocator was recorded when it began.
+    number: Option<u32>,
     /// All pools of the run.
     pool_keys: Vec<PoolKey>,
     /// The pools that are not done yet, the next one last.
@@ -86,7 +90,7 @@ impl Defragmentation {
 
     /// Frees an allocation and counts what that gives back to the driver; `None` if it was freed before.
     fn free(&mut self, allocator: &Allocator, id: AllocationId) -> Option<Release> {
-        let release = allocator.free(id).ok()?;
+        let release = allocator.free_untold(id).ok()?;
         self.statistics.count_release(&release);
         Some(release)
     }
@@ -131,9 +135,20 @@ impl Allocator {
             }
         };
         let plan = |key: PoolKey| PoolPlan::new(key, info);
+        let number = is_active().then(order::next_run);
+        self.tell_run(number, |run| Told::BeginDefragmentation {
+            run,
+            pool: info.pool,
+            algorithm: info.algorithm,
+            max_bytes: info.max_bytes_per_pass,
+            max_moves: info.max_moves_per_pass,
+            max_regions: info.max_regions_per_pass,
+            slides: info.slides,
+        });
         Ok(Defragmentation {
             pools: self.pools.clone(),
             info: *info,
+            number,
             plans: keys.iter().copied().map(plan).collect(),
             pool_keys: keys,
             pending: Vec::new(),
@@ -146,6 +161,40 @@ impl Allocator {
     /// allocations, those mapped by [`map`](Self::map) and those with a move that has not ended are never
     /// proposed. May map memory, for allocations that are persistently mapped.
     pub fn next_pass(
+        &self,
+        run: &mut Defragmentation,
+        may_move: &dyn Fn(AllocationId) -> bool,
+    ) -> Vec<Move> {
+        if !is_active() {
+            return self.find_moves(run, may_move);
+        }
+        let refused = RefCell::new(Vec::new());
+        let moves = self.find_moves(run, &|id| {
+            let may = may_move(id);
+            if !may {
+                refused.borrow_mut().push(id);
+            }
+            may
+        });
+        let refused = refused.into_inner();
+        self.tell_run(run.number, |number| Told::BeginPass {
+            run: number,
+            limits: (run.info.max_bytes_per_pass, run.info.max_moves_per_pass),
+            moves: moves.len() as u32,
+            refused: &refused,
+        });
+        for it in &moves {
+            self.tell_run(run.number, |run| Told::ProposeMove {
+                run,
+                source: it.source.id,
+                destination: &it.destination,
+                slides: it.kind == MoveKind::Slide,
+            });
+        }
+        moves
+    }
+
+    fn find_moves(
         &self,
         run: &mut Defragmentation,
         may_move: &dyn Fn(AllocationId) -> bool,
@@ -186,10 +235,22 @@ impl Allocator {
         for it in moves {
             let outcome = outcomes.next().unwrap_or(MoveOutcome::Ignore);
             let (ended, releases) = self.end_move(run, it, outcome);
+            self.tell_end(
+                run,
+                it,
+                match (&ended, outcome) {
+                    (MoveEnd::Moved(moved), _) => ToldEnd::Moved(moved),
+                    (MoveEnd::Kept, MoveOutcome::Ignore) => ToldEnd::Ignored,
+                    (MoveEnd::Kept, _) => ToldEnd::Kept,
+                    (MoveEnd::Gone, MoveOutcome::Destroy) => ToldEnd::Destroyed,
+                    (MoveEnd::Gone, _) => ToldEnd::Gone,
+                },
+            );
             end.progressed |= !matches!(ended, MoveEnd::Kept) || outcome == MoveOutcome::Destroy;
             end.ends.push(ended);
             end.releases.extend(releases.into_iter().flatten());
         }
+        self.tell_run(run.number, |run| Told::EndPass(run, end.progressed));
         end
     }
 
@@ -209,15 +270,15 @@ impl Allocator {
                     (MoveEnd::Moved(moved), [source, None])
                 }
                 Err(_) => {
-                    let cancelled = self.cancel_move(run, it).ok();
+                    let cancelled = self.cancel_untold(run, it).ok();
                     let is_live = self.info(it.source.id).is_ok();
                     let ended = if is_live { MoveEnd::Kept } else { MoveEnd::Gone };
                     (ended, [cancelled, None])
                 }
             },
-            MoveOutcome::Ignore => (MoveEnd::Kept, [self.cancel_move(run, it).ok(), None]),
+            MoveOutcome::Ignore => (MoveEnd::Kept, [self.cancel_untold(run, it).ok(), None]),
             MoveOutcome::Destroy => {
-                let cancelled = self.cancel_move(run, it).ok();
+                let cancelled = self.cancel_untold(run, it).ok();
                 let freed = run.free(self, it.source.id);
                 run.note_progress(it, None);
                 (MoveEnd::Gone, [cancelled, freed])
@@ -244,7 +305,16 @@ impl Allocator {
     /// [`Error::InvalidArgument`] if it was mapped meanwhile. The move is then to be
     /// [cancelled](Self::cancel_move).
     pub fn commit_move(&self, run: &mut Defragmentation, it: &Move) -> Result<Allocation, Error> {
-        self.settle(run, it, false)
+        let moved = self.settle(run, it, false)?;
+        self.tell_end(
+            run,
+            it,
+            match it.kind {
+                MoveKind::Apart => ToldEnd::MovedFrom(&moved),
+                MoveKind::Slide => ToldEnd::Moved(&moved),
+            },
+        );
+        Ok(moved)
     }
 
     fn settle(
@@ -278,6 +348,12 @@ impl Allocator {
     /// # Errors
     /// [`Error::UseAfterFree`] if the move has ended.
     pub fn cancel_move(&self, run: &mut Defragmentation, it: &Move) -> Result<Release, Error> {
+        let release = self.cancel_untold(run, it)?;
+        self.tell_end(run, it, ToldEnd::Ignored);
+        Ok(release)
+    }
+
+    fn cancel_untold(&self, run: &mut Defragmentation, it: &Move) -> Result<Release, Error> {
         let it = run.take_pending(it)?;
         self.pools.with_pool(it.source.id.pool_key(), |pool| {
             pool.forget_move(&it);
@@ -286,6 +362,18 @@ impl Allocator {
         run.note_kept(&it);
         let release = run.free(self, it.destination.id);
         Ok(release.unwrap_or_default())
+    }
+
+    /// Tells who records the allocator something of a run that was told when it began.
+    fn tell_run<'a>(&self, number: Option<u32>, told: impl FnOnce(u32) -> Told<'a>) {
+        if let Some(number) = number.filter(|_| is_active()) {
+            self.recorder().tell_now(&told(number));
+        }
+    }
+
+    fn tell_end(&self, run: &Defragmentation, it: &Move, end: ToldEnd<'_>) {
+        let source = it.source.id;
+        self.tell_run(run.number, |run| Told::EndMove { run, source, end });
     }
 
     fn give_up(&self, it: &Move) {
@@ -301,8 +389,16 @@ impl Allocator {
     pub fn end_defragmentation(&self, mut run: Defragmentation) -> DefragmentationStatistics {
         for it in std::mem::take(&mut run.pending) {
             run.pending.push(it);
-            drop(self.cancel_move(&mut run, &it));
+            drop(self.cancel_untold(&mut run, &it));
         }
-        run.statistics
+        let done = run.statistics;
+        self.tell_run(run.number, |run| Told::EndDefragmentation {
+            run,
+            bytes_moved: done.bytes_moved,
+            bytes_freed: done.bytes_freed,
+            allocations_moved: done.allocations_moved,
+            blocks_freed: done.device_memory_blocks_freed,
+        });
+        done
     }
 }

@@ -8,6 +8,7 @@ use super::rule::Reach;
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::memory_object::Release;
 use crate::pools::registry::Pools;
+use crate::recording::is_active;
 use crate::suballocator::RegionTag;
 
 /// Attempts of one request: others may use the victims between choice and deed.
@@ -91,6 +92,9 @@ impl<'a> Attempt<'a> {
         match owner.evict(victims, commit) {
             Ok(done) => done,
             Err(in_use) => {
+                if is_active() {
+                    self.eviction.tell_refused(&in_use);
+                }
                 self.spare(&in_use);
                 false
             }
@@ -112,6 +116,9 @@ pub(super) fn commit_in_group(
     }
     let mut claim = Claim { records: &mut records, marks, done: false };
     claim.done = act(&keys);
+    if claim.done && is_active() {
+        group.tell_losses(marks);
+    }
     claim.done
 }
 

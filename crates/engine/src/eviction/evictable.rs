@@ -6,6 +6,7 @@ use super::group::{Group, GroupKey};
 use super::stamps::{CHUNK, Chunk, Clock, State};
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId};
+use crate::recording::is_active;
 
 /// An allocation that may be taken away when another request needs room. Its owner keeps this beside the
 /// [`Allocation`], touches it on use, and ends it before it frees the allocation; dropping it ends it as well.
@@ -33,7 +34,14 @@ impl Evictable {
     /// lock; waits only while an eviction that has chosen this allocation decides, which is short.
     #[inline]
     pub fn touch(&self) -> bool {
-        self.chunk.touch(self.index(), &self.clock)
+        if self.is_used_now() {
+            return true;
+        }
+        let is_there = self.chunk.touch(self.index(), &self.clock);
+        if is_there && is_active() {
+            self.group.tell_use(self.record);
+        }
+        is_there
     }
 
     /// Returns whether it is marked as used in the current frame: then a touch changes nothing.

@@ -4,12 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use super::host_memory::push;
+use super::host_memory::{collect, push};
 use super::rule::{Priority, Rule};
 use super::stamps::{CHUNK, Chunk, Clock, Stamp, State};
 use crate::error::Error;
-use crate::handle::{AllocationId, PoolKey, SlotKey};
+use crate::handle::{Allocation, AllocationId, PoolKey, SlotKey};
+use crate::heap::ledger::HeapLedger;
 use crate::lock::{Mutex, MutexGuard, rank};
+use crate::recording::{Told, is_active};
 
 const NO_ROOM: Error = Error::NoHostMemory("an evictable allocation");
 /// The record of a region that is not evictable.
@@ -93,6 +95,7 @@ pub(super) struct Group {
     /// Frames after its last use in which an allocation cannot be lost.
     pub frames_in_use: u64,
     clock: Arc<Clock>,
+    ledger: Arc<HeapLedger>,
     records: Mutex<Records, rank::Evictables>,
 }
 
@@ -102,9 +105,10 @@ impl Group {
         (memory_type_index, heap): (u32, u32),
         frames_in_use: u64,
         clock: &Arc<Clock>,
+        ledger: &Arc<HeapLedger>,
     ) -> Self {
-        let (clock, records) = (clock.clone(), Mutex::default());
-        Self { key, memory_type_index, heap, frames_in_use, clock, records }
+        let (clock, ledger, records) = (clock.clone(), ledger.clone(), Mutex::default());
+        Self { key, memory_type_index, heap, frames_in_use, clock, ledger, records }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Records, rank::Evictables> {
@@ -146,8 +150,40 @@ impl Group {
                 continue;
             }
             let lost = chunk.end(record as usize % CHUNK);
+            if is_active() {
+                let told = if lost { Told::EndLost } else { Told::EndEvictable };
+                self.tell_of(&records, record, told);
+            }
             records.remove(record, lost);
             return lost;
+        }
+    }
+
+    /// Tells who records the allocator of the first use of an allocation in a frame.
+    #[cold]
+    pub fn tell_use(&self, record: u32) {
+        if self.ledger.recorder.is_set() {
+            self.tell_of(&self.lock(), record, Told::Touch);
+        }
+    }
+
+    /// Tells who records the allocator of allocations that are about to be lost. The caller has claimed them.
+    #[cold]
+    pub fn tell_losses(&self, marks: &[Mark]) {
+        if let Some(ids) = collect(marks.iter().map(|mark| mark.id)) {
+            self.ledger.recorder.tell_now(&Told::Lose(&ids));
+        }
+    }
+
+    /// Tells who records the allocator of a move that makes room.
+    #[cold]
+    pub fn tell_move(&self, source: AllocationId, destination: &Allocation) {
+        self.ledger.recorder.tell_now(&Told::MoveForRoom(source, destination));
+    }
+
+    fn tell_of(&self, records: &Records, record: u32, told: fn(AllocationId) -> Told<'static>) {
+        if let Some(id) = records.records[record as usize].id {
+            self.ledger.recorder.tell_now(&told(id));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::handle::{AllocationId, PoolKey, SlotKey};
 use crate::pools::memory_object::Release;
 use crate::pools::pool::Pool;
 use crate::pools::registry::Pools;
+use crate::recording::is_active;
 use crate::request::{AllocationCreateFlags as Create, AllocationRequest};
 use crate::suballocator::{BlockIndex, RegionTag};
 
@@ -264,6 +265,9 @@ impl Unit {
             }
             Some(())
         });
+        if is_active() {
+            self.group.tell_losses(&self.victims);
+        }
         records.lose(&self.victims);
     }
 }

@@ -15,6 +15,7 @@ use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::Release;
 use crate::pools::moves::Move;
 use crate::pools::pool::Pool;
+use crate::recording::is_active;
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionRequest;
 
@@ -169,6 +170,9 @@ impl Room for RoomInBlock<'_> {
             return None;
         }
         self.stages[index] = Stage::Settled;
+        if is_active() {
+            self.group.tell_move(it.source.id, &it.destination);
+        }
         if self.pool.memory_of(it.destination.id).is_some_and(|(_, tag)| tag.named) {
             self.taken.renamed.push((it.source.id, it.destination.id));
         }

@@ -113,11 +113,6 @@ impl Chunk {
     /// Marks it as used in the current frame; false if it is lost or has ended.
     #[inline]
     pub fn touch(&self, index: usize, clock: &Clock) -> bool {
-        self.is_current(index, clock) || self.touch_in_new_frame(index, clock)
-    }
-
-    #[inline]
-    fn touch_in_new_frame(&self, index: usize, clock: &Clock) -> bool {
         let mut seen = self.get(index);
         loop {
             let now = clock.now();

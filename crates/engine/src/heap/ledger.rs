@@ -13,6 +13,7 @@ use crate::heap::memory_events::{MemoryEvent, MemoryEventKind, MemoryEvents, Wak
 use crate::heap::pressure::Pressure;
 use crate::heap::reclaimer::Reclaimer;
 use crate::lock::{RwLock, rank};
+use crate::recording::{RecorderSlot, Told, is_active};
 use crate::words::bytes;
 
 /// Budget assumed without `VK_EXT_memory_budget`, in percent of the heap.
@@ -52,6 +53,8 @@ pub struct HeapLedger {
     events: MemoryEvents,
     /// Gives memory back later. What waits for it is still counted here.
     pub reclaimer: Reclaimer,
+    /// Who records the allocator. Here, as whatever calls the driver has the ledger.
+    pub recorder: RecorderSlot,
 }
 
 /// Memory objects of a heap that are about to be freed in exchange for a booking.
@@ -133,6 +136,12 @@ struct DriverReport {
 }
 
 impl DriverReport {
+    /// Returns whether it says more than that this allocator has allocated or freed since another one.
+    fn tells_more_than(self, before: Self) -> bool {
+        let of_others = |it: Self| it.usage.wrapping_sub(it.bytes_then);
+        (of_others(self), self.budget) != (of_others(before), before.budget)
+    }
+
     /// Returns the reported usage, corrected by what was allocated and freed since.
     fn usage_with(self, bytes: u64) -> u64 {
         self.usage.saturating_add(bytes).saturating_sub(self.bytes_then)
@@ -168,6 +177,7 @@ impl HeapLedger {
             pressure: Pressure::default(),
             events: MemoryEvents::default(),
             reclaimer: Reclaimer::default(),
+            recorder: RecorderSlot::default(),
             device,
         };
         ledger.refresh();
@@ -183,22 +193,51 @@ impl HeapLedger {
         // rather than not at all.
         let settled: Vec<u64> = self.heaps.iter().map(HeapCount::settled).collect();
         let Some(budgets) = self.device.budget() else { return };
+        let mut changed = Vec::new();
         for ((count, report), bytes_then) in self.heaps.iter().zip(budgets).zip(settled) {
             // Some drivers report 0, or more than the heap.
             let usage = if report.usage == 0 { bytes_then } else { report.usage };
             let budget = if report.budget == 0 { count.estimate() } else { report.budget };
-            *count.report.write() =
-                DriverReport { usage, budget: budget.min(count.limit), bytes_then };
+            let now = DriverReport { usage, budget: budget.min(count.limit), bytes_then };
+            let before = std::mem::replace(&mut *count.report.write(), now);
+            if is_active() {
+                changed.push(now.tells_more_than(before));
+            }
+        }
+        if is_active() {
+            let heaps = (0..).zip(&changed).filter(|(_, changed)| **changed);
+            heaps.for_each(|(heap, _)| self.tell_report(heap));
         }
         self.changes.store(0, Relaxed);
         (0..self.heaps.len() as u32).for_each(|heap| self.watch(heap));
     }
 
-    /// Queries the driver if there were [`CHANGES_UNTIL_OLD`] changes since the last query.
-    pub fn refresh_if_old(&self) {
-        if self.changes.load(Relaxed) >= CHANGES_UNTIL_OLD {
+    /// Queries the driver if there were [`CHANGES_UNTIL_OLD`] changes since the last query; returns whether it did.
+    pub fn refresh_if_old(&self) -> bool {
+        let is_old = self.changes.load(Relaxed) >= CHANGES_UNTIL_OLD;
+        if is_old {
             self.refresh();
         }
+        is_old
+    }
+
+    /// Returns whether the driver reports budgets.
+    pub fn asks_driver(&self) -> bool {
+        self.asks_driver
+    }
+
+    /// Tells who records the allocator what the driver reported last for a heap.
+    #[cold]
+    pub fn tell_report(&self, heap: u32) {
+        let count = &self.heaps[heap as usize];
+        let report = *count.report.read();
+        self.recorder.tell_now(&Told::Budget {
+            heap,
+            block_count: count.objects.load(Relaxed),
+            block_bytes: report.bytes_then,
+            usage: report.usage,
+            budget: report.budget,
+        });
     }
 
     fn heap_of(&self, memory_type_index: u32) -> (u32, &HeapCount) {
@@ -428,6 +467,10 @@ impl HeapLedger {
     /// with it.
     pub fn free(&self, memory: MemoryHandle, memory_type_index: u32, size: u64, owed: u64) {
         let kind = MemoryEventKind::Free;
+        if is_active() {
+            // Before the driver can reuse the handle.
+            self.recorder.tell_now(&Told::FreeMemory(memory));
+        }
         self.note(MemoryEvent { kind, memory, memory_type_index, size }, || {
             self.device.free(memory);
             if owed > 0 {

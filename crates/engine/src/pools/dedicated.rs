@@ -12,6 +12,7 @@ use crate::pools::guarded_memory::{AllocationMemory, GuardedMemory};
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::quarantine::{Entry, Quarantine, Quarantines};
 use crate::pools::snapshot::{DedicatedSnapshot, NO_ROOM, QuarantinedSnapshot};
+use crate::recording::order::mark;
 use crate::request::ResourceKind;
 use crate::slot_map::SlotMap;
 use crate::statistics::Statistics;
@@ -116,6 +117,7 @@ impl Dedicated {
         margins: [u64; 2],
     ) -> SlotKey {
         let mut inside = self.inside.lock();
+        mark();
         inside.bytes += size;
         let tag = RegionTag::default();
         let (lease, is_filled) = (Lease::new(memory.clone()), false);
@@ -130,6 +132,7 @@ impl Dedicated {
         let inside = &mut *inside;
         let Slot { memory, lease, tag, size, offset, margins, is_filled, .. } =
             inside.slots.remove(key)?;
+        mark();
         inside.bytes -= size;
         let mut quarantine = inside.quarantine.as_mut();
         if let Some(it) = &mut quarantine
@@ -295,6 +298,7 @@ impl Dedicated {
             return None;
         }
         let gone = inside.slots.remove(key)?;
+        mark();
         freed(gone.tag);
         let (memory, [offset, back]) = (gone.memory.clone(), margins);
         let size = memory.size - offset - back;
@@ -328,6 +332,11 @@ impl Dedicated {
     pub fn live(&self) -> (u64, u64) {
         let inside = self.inside.lock();
         (inside.slots.len() as u64, inside.bytes)
+    }
+
+    /// Calls `visit` with each memory object, under the lock.
+    pub(crate) fn each_memory(&self, visit: &mut dyn FnMut(&MemoryObject)) {
+        self.inside.lock().slots.iter().for_each(|(_, slot)| visit(&slot.memory));
     }
 
     /// Counts memory objects and allocations. O(slots).

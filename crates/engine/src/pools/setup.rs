@@ -11,6 +11,7 @@ use crate::pools::block_sizes::BlockSizes;
 use crate::pools::memory_object::MemoryObject;
 use crate::pools::prefetch_queue::PrefetchQueue;
 use crate::pools::quarantine::Quarantines;
+use crate::recording::{Told, is_active};
 
 /// What all pools of an allocator share.
 #[derive(Clone)]
@@ -122,7 +123,11 @@ impl Booking {
     pub fn take(mut self, shared: bool) -> Result<MemoryObject, DeviceError> {
         let Self { device, ledger, info, .. } = &self;
         let (memory_type_index, size) = (info.memory_type_index, info.size);
-        let handle = device.allocate(info)?;
+        let made = device.allocate(info);
+        if is_active() {
+            ledger.recorder.tell_now(&Told::AllocateMemory(info, made));
+        }
+        let handle = made?;
         ledger.settle(memory_type_index, size);
         ledger.note_allocated(handle, memory_type_index, size);
         let memory = MemoryObject::new(device.clone(), ledger.clone(), handle, info, shared);

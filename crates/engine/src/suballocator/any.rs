@@ -169,6 +169,10 @@ impl Suballocator for AnySuballocator {
         each!(self, it => it.settle());
     }
 
+    fn has_unmerged(&self) -> bool {
+        each!(self, it => it.has_unmerged())
+    }
+
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
         each!(self, it => it.count(blocks, statistics));
     }

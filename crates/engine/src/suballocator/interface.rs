@@ -203,6 +203,11 @@ pub trait Suballocator: Send {
     /// O(1); O(*n*) if host memory ran out before.
     fn settle(&mut self) {}
 
+    /// Returns whether [`settle`](Self::settle) would merge anything. O(1).
+    fn has_unmerged(&self) -> bool {
+        false
+    }
+
     /// Adds the live regions and unused ranges of `blocks` to `statistics`. `blocks` has to yield every
     /// block of the suballocator.
     ///

@@ -86,6 +86,7 @@ impl Allocator {
             return Python::attach(|py| self.create_buffer(py, Some(size), Some(usage), None));
         }
         let create = AllocationCreateInfo::default();
+        self.state.note_call_site(py);
         // SAFETY: created here.
         let made = unsafe {
             let allocator = &self.state.device_allocator;

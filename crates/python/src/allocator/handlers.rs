@@ -145,6 +145,7 @@ impl Handlers {
         mut attempt: impl FnMut() -> Result<T, F>,
     ) -> PyResult<T> {
         loop {
+            state.note_call_site(py);
             let failure = match attempt() {
                 Ok(made) => return Ok(made),
                 Err(failure) => failure,

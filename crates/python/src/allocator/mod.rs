@@ -17,6 +17,7 @@ mod many;
 mod memory_types;
 mod new_texels;
 mod poison;
+pub mod record;
 mod relocate;
 mod statistics;
 mod stepping;
@@ -117,6 +118,10 @@ const MOST_HEAPS: usize = 16;
 /// `debug` is a `Debug`: fills, margins, quarantine and other means to find faults of the program. Without it the
 /// environment's `VK_MEM_DEBUG` is read, such as `fill,margin=16,corruption,quarantine=64M,check=frame`: the keywords
 /// of `Debug`, separated by commas, or `all`. `debug=Debug()` switches all off, whatever the environment says.
+///
+/// `record` is the path of a file to which all calls are recorded until `close`, a `Ring` that keeps the last ones in
+/// memory, or a `Recording` that several allocators share. Without it the environment's `VK_MEM_RECORD` is the path of one
+/// recording of all allocators of the process, in which `%p` is the id of the process; `record=False` switches that off.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.
 #[pyclass(module = "vk_mem", frozen, weakref)]
@@ -309,7 +314,7 @@ impl Allocator {
         empty_block_retention = None, prefetch = false, track_call_sites = None,
         preferred_small_heap_block_size = None, enforce_allocation_count = true,
         strict_host_access = None, auto_defragment = None, defragment_when_full = false,
-        frames_in_use = None, evict_over_budget = false, debug = None
+        frames_in_use = None, evict_over_budget = false, debug = None, record = None
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
@@ -329,6 +334,7 @@ impl Allocator {
         frames_in_use: Option<&Bound<'_, PyAny>>,
         evict_over_budget: bool,
         debug: Option<&Bound<'_, PyAny>>,
+        record: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let device = device.cast::<Device>().map_err(|_| {
@@ -386,11 +392,23 @@ impl Allocator {
             return Err(refused);
         }
         let frames = [frames_in_flight, options.frames_in_use];
-        let state = AllocatorState::new(device_allocator, core, frames, depth, strict);
+        let recorded = record::read(py, record);
+        let state = AllocatorState::new(device_allocator, core, frames, (depth, strict), options);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
+        }
+        let recorded = recorded.and_then(|recorded| match recorded {
+            Some((session, is_own)) => state.attach(py, &session, is_own),
+            None => Ok(()),
+        });
+        if let Err(refused) = recorded {
+            state.pins.close(py).ok();
+            detach(py, || {
+                state.engine().close();
+            });
+            return Err(refused);
         }
         let fault_records = begin_fault_reports(py, &state, &debug)?;
         let handlers = Handlers::default();

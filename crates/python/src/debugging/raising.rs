@@ -9,7 +9,7 @@ use super::report::Report;
 use super::state::DebugState;
 use crate::arguments::callback::current;
 use crate::errors::{is_corruption, raised};
-use crate::interpreter::in_finaliser;
+use crate::interpreter::{detach, in_finaliser};
 use crate::lifetime::ownership::AllocatorState;
 use crate::package::ERRORS;
 use crate::process::forks::in_one_process;
@@ -64,6 +64,9 @@ fn errors<'py>(
     allocator: &AllocatorState,
     reports: &[Report],
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    if let Some(attached) = allocator.attached() {
+        detach(py, || attached.session.note_corruption());
+    }
     let mut made = Vec::new();
     for (index, report) in reports.iter().take(MOST_ERRORS).enumerate() {
         let more = if index == 0 { reports.len() - 1 } else { 0 };

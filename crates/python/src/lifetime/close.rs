@@ -21,6 +21,7 @@ use crate::interpreter::{
     detach, in_finaliser, set_ending, try_attach, warn, warn_unclosed, without_gil,
 };
 use crate::process::host_memory::check_room;
+use crate::recording::environment;
 
 /// Host memory that ending one resource takes until all have ended, in bytes.
 pub const TO_END_ONE: usize = 192;
@@ -152,6 +153,7 @@ fn close_within(
         state.engine().close();
         state.device.allocator_ended();
     });
+    state.end_recording(py);
     state.tell_device_memory(py);
     state.set_closing(false);
     Ok(Closed { leaked, lost })
@@ -186,6 +188,7 @@ pub fn _close_all_at_exit(py: Python<'_>) {
             }
         }
     }
+    environment::end(py);
 }
 
 impl DeviceCore {
@@ -223,6 +226,7 @@ impl AllocatorState {
         self.abandoned.store(true, Ordering::Relaxed);
         // The threads that this waits for may be in driver calls that run Python code.
         detach(py, || self.engine().stop_threads());
+        self.end_recording(py);
     }
 
     /// Returns whether [`abandon`](Self::abandon) was called, or the process was forked.

@@ -9,8 +9,9 @@ use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::Mutex;
 use vkmem_engine::{
-    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, CacheHint, MemoryHandle,
-    MemoryPropertyFlags, MemoryUsage, PoolId, PoolKey, ResourceKind, SlotKey,
+    Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationId, AllocatorOptions,
+    CacheHint, MemoryHandle, MemoryPropertyFlags, MemoryUsage, PoolId, PoolKey, ResourceKind,
+    SlotKey,
 };
 use vkmem_vulkan::{DeviceAllocator, Driver, ResourceHandle, buffer_usage, image_kind};
 
@@ -312,8 +313,8 @@ impl AllocatorState {
         device_allocator: DeviceAllocator,
         device: Arc<DeviceCore>,
         [frames_in_flight, frames_in_use]: [u64; 2],
-        call_site_depth: u32,
-        strict_host_access: bool,
+        (call_site_depth, strict_host_access): (u32, bool),
+        options: AllocatorOptions,
     ) -> Self {
         let sites = Arc::new(CallSites::new(call_site_depth as usize));
         let events = Events::default();
@@ -351,6 +352,8 @@ impl AllocatorState {
             on_lost: Callback::default(),
             debugger: OnceLock::new(),
             on_corruption: Callback::default(),
+            options,
+            attached: Mutex::default(),
         }
     }
 }

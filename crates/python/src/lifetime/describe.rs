@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
+use vkmem_engine::recording::Told;
 use vkmem_engine::words::bytes;
 use vkmem_engine::{Allocation, Error, PoolKey};
 use vkmem_vulkan::ResourceHandle;
@@ -111,6 +112,8 @@ impl PoolState {
         drop(names);
         *self.name.lock() = name;
         let named = Named::Pool(self.id);
+        let told = || Told::NamePool(self.id, given);
+        self.allocator.engine().tell_recorder(told);
         self.allocator.events.tell(EventKind::Name, || Event::Name(named, given));
     }
 

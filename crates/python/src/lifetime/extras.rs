@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyInt, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use vkmem_engine::AllocationId;
 use vkmem_engine::lock::Mutex;
+use vkmem_engine::recording::Told;
 use vkmem_vulkan::{ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
@@ -103,7 +104,9 @@ impl Resource {
         if data.is_none() && self.extras.get().is_none() {
             return;
         }
-        let text = data.map(|data| Arc::from(text_of(data)));
+        let text: Option<Arc<str>> = data.map(|data| Arc::from(text_of(data)));
+        let id = self.allocation().id;
+        self.allocator.engine().tell_recorder(|| Told::Data(id, text.as_deref()));
         *self.extras().custom_data.lock() = text;
     }
 }

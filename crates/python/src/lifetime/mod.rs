@@ -29,6 +29,7 @@ pub(crate) mod ownership;
 pub(crate) mod pieces;
 pub(crate) mod pins;
 pub(crate) mod queue_lock;
+pub(crate) mod recorded;
 pub(crate) mod release;
 pub(crate) mod samples;
 pub(crate) mod table;

@@ -30,7 +30,9 @@ use std::time::Instant;
 use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, ReentrantMutex, rank};
-use vkmem_engine::{AllocationId, HostRanges, PoolId, PoolKey, ResourceKind, Room};
+use vkmem_engine::{
+    AllocationId, AllocatorOptions, HostRanges, PoolId, PoolKey, ResourceKind, Room,
+};
 use vkmem_vulkan::{DeviceAllocator, Driver, ImageContents, ResourceHandle, TrackedLayout};
 
 use super::host_buffer::HeldBuffer;
@@ -47,6 +49,7 @@ use crate::observe::call_site::{CallSites, Origin};
 use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
+use crate::recording::attached::Attached;
 
 /// A strong reference to a resource.
 pub type ResourceRef = counted::StrongRef<Resource>;
@@ -217,6 +220,10 @@ pub struct AllocatorState {
     pub debugger: OnceLock<Arc<dyn Debugger>>,
     /// Called when such a fault was found.
     pub on_corruption: Callback,
+    /// What the engine was created with.
+    pub(super) options: AllocatorOptions,
+    /// What it has while it is recorded.
+    pub(super) attached: Mutex<Option<Arc<Attached>>, rank::Attached>,
 }
 
 /// An ended resource, and how many frames had begun by then.

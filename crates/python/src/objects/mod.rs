@@ -13,6 +13,7 @@ pub(crate) mod loss_callbacks;
 pub(crate) mod losses;
 pub(crate) mod moves;
 pub(crate) mod pool;
+pub(crate) mod recording;
 pub(crate) mod resource;
 pub(crate) mod simulated;
 mod simulated_commands;

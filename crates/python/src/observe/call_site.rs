@@ -240,6 +240,18 @@ impl CallSites {
         table.intern(&stack[..stack.len().min(1)])
     }
 
+    /// Returns file, line and function of each frame, innermost first.
+    pub fn frames(&self, py: Python<'_>, site: u32) -> Vec<(String, u32, String)> {
+        let lines = self.lines(py, site).into_iter();
+        lines
+            .map(|line| {
+                let (place, function) = line.split_once(" in ").unwrap_or((&line, ""));
+                let (file, number) = place.rsplit_once(':').unwrap_or((place, "0"));
+                (file.into(), number.parse().unwrap_or(0), function.into())
+            })
+            .collect()
+    }
+
     /// Returns `file:line in function` for each frame, innermost first.
     pub fn lines(&self, py: Python<'_>, site: u32) -> Vec<String> {
         let codes: Vec<_> = {

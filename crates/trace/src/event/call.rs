@@ -513,4 +513,63 @@ calls! {
         /// How far it went.
         algorithm: DefragmentationAlgorithm,
     }
+    /// The driver was asked for usage and budgets of its heaps.
+    103 QueryBudget "query_budget" {
+        /// Whether empty blocks of heaps above their budget were given back.
+        trims: bool,
+    }
+    /// Freed memory in quarantine was given out again.
+    104 EndQuarantine "end_quarantine" {
+        /// Whether all of it was, or what was overdue.
+        all: bool,
+    }
+    /// Freed regions of a pool were merged to count them, which decides where the next ones go.
+    105 MergeFreed "merge_freed" {
+        /// Number of the pool.
+        pool: Option<u32>,
+        /// Memory type of the default pool, if it is that of one.
+        memory_type: Option<u32>,
+    }
+    /// A thread looked whether a pool needs its next block, and allocated it if so.
+    106 Prefetch "prefetch" {
+        /// Number of the pool.
+        pool: Option<u32>,
+        /// Memory type of the default pool, if it is that of one.
+        memory_type: Option<u32>,
+    }
+    /// The program refused to let allocations move in the pass that follows.
+    107 RefuseMoves "refuse_moves" {
+        /// Number of the run.
+        run: u32,
+        /// Numbers of the allocations.
+        allocations: Numbers<'a>,
+    }
+    /// The limits of the passes to come changed.
+    108 LimitPasses "limit_passes" {
+        /// Number of the run.
+        run: u32,
+        /// The most bytes that a pass moves; 0 for no limit.
+        max_bytes: u64,
+        /// The most allocations that a pass moves; 0 for no limit.
+        max_moves: u32,
+    }
+    /// The allocation whose move ends next leaves its old place allocated, under a number of its own, until that is freed.
+    109 KeepSource "keep_source" {
+        /// Number of the old place.
+        allocation: u32,
+        /// Number of the allocation that moves.
+        of: u32,
+    }
+    /// An allocation can be lost from now on, or cannot any more.
+    111 MakeEvictable "make_evictable" {
+        /// Number of the allocation.
+        allocation: u32,
+        /// Its priority from 0 to 1; `None`: it cannot be lost any more.
+        priority: Option<f32>,
+    }
+    /// The program refused to lose allocations in the call that follows, as they are in use.
+    110 RefuseLosses "refuse_losses" {
+        /// Numbers of the allocations.
+        allocations: Numbers<'a>,
+    }
 }

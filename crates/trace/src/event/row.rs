@@ -183,6 +183,8 @@ impl Row {
                 self.set_placed(placed.as_ref());
             }
             Call::CreateLost { allocation }
+            | Call::KeepSource { allocation, .. }
+            | Call::MakeEvictable { allocation, .. }
             | Call::Query { allocation }
             | Call::RequestFree { allocation }
             | Call::SetData { allocation, .. }

@@ -287,7 +287,9 @@ impl Worker<'_> {
     ) {
         let create_info = &asked.engine.create_info;
         let mut kind = LiveKind::Memory;
-        if create_info.flags.contains(AllocationCreateFlags::CAN_BECOME_LOST) {
+        let can_be_lost = create_info.flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
+        // Else it is an event of its own.
+        if can_be_lost && !self.world.is_told {
             let priority = create_info.priority.unwrap_or(PRIORITY);
             self.world.watch_losses(instance);
             if let Ok(evictable) = instance.allocator.make_evictable(&it, priority) {
@@ -344,17 +346,23 @@ impl Worker<'_> {
     /// Plays a call that frees many. Returns false if its members have to be played one by one.
     pub fn free_many(&mut self, _: usize, event: &Event<'_>, events: &[Event<'_>]) -> bool {
         let Some(instance) = self.instance(event) else { return true };
-        let (mut ids, mut sizes, mut others) = (Vec::new(), 0_u64, Vec::new());
+        let (mut ids, mut sizes) = (Vec::new(), 0_u64);
         for it in events {
             let Call::Free { allocation } = it.call else { continue };
             match self.world.allocations.take(allocation) {
-                Some(live) if matches!(live.kind, LiveKind::Memory) => {
+                Some(live) => {
                     self.forget_id(&live);
                     self.forget_place(&live);
-                    ids.push(live.allocation.id);
-                    sizes = sizes.saturating_add(live.size);
+                    let is_memory = match live.kind {
+                        LiveKind::Memory => true,
+                        LiveKind::Evictable(evictable) => !evictable.end(),
+                        LiveKind::Alias | LiveKind::Lost => false,
+                    };
+                    if is_memory {
+                        ids.push(live.allocation.id);
+                        sizes = sizes.saturating_add(live.size);
+                    }
                 }
-                Some(live) => others.push(live),
                 None => self.tally.skip(NO_OBJECT),
             }
         }
@@ -363,7 +371,6 @@ impl Worker<'_> {
             Ok(())
         });
         self.world.gauges.free(sizes);
-        others.into_iter().for_each(|live| _ = self.release(instance, live));
         self.record_driver(event, instance);
         self.record_group(event, events, GroupKind::Free);
         true

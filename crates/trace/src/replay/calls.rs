@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use vkmem_engine::{AllocationId, Error, HostRange};
+use vkmem_engine::{AllocationId, Error, HostRange, PoolKey};
 
 use super::driver::Answer;
 use super::objects::{Live, LiveKind, LivePool};
@@ -115,6 +115,40 @@ impl Worker<'_> {
         });
     }
 
+    /// Lets an allocation be lost from now on, or no more.
+    fn make_evictable(
+        &mut self,
+        event: &Event<'_>,
+        instance: &Instance,
+        number: u32,
+        priority: Option<f32>,
+    ) {
+        // Without the lock of the allocation, as the engine takes its own.
+        let before = self.world.allocations.with(number, |live| match &live.kind {
+            LiveKind::Memory | LiveKind::Evictable(_) => {
+                let kind = std::mem::replace(&mut live.kind, LiveKind::Memory);
+                Some((live.allocation, kind))
+            }
+            LiveKind::Alias | LiveKind::Lost => None,
+        });
+        let Some(Some((it, before))) = before else { return self.tally.skip(NO_OBJECT) };
+        if let LiveKind::Evictable(evictable) = before
+            && evictable.end()
+        {
+            // It is lost here, and not in the recording: that is counted as a loss.
+            self.world.allocations.with(number, |live| live.kind = LiveKind::Lost);
+            return self.record(event, event.call.clone());
+        }
+        if let Some(priority) = priority {
+            self.world.watch_losses(instance);
+            if let Ok(evictable) = instance.allocator.make_evictable(&it, priority) {
+                let kind = LiveKind::Evictable(Box::new(evictable));
+                self.world.allocations.with(number, |live| live.kind = kind);
+            }
+        }
+        self.record(event, event.call.clone());
+    }
+
     /// Plays uses and losses.
     pub fn losses(&mut self, index: usize, event: &Event<'_>) {
         let Some(instance) = self.instance(event) else { return };
@@ -123,6 +157,9 @@ impl Worker<'_> {
                 let _ = self.timed(Kind::Touch, || Ok(()));
                 allocations.iter().for_each(|number| self.touch(number));
                 self.record(event, event.call.clone());
+            }
+            Call::MakeEvictable { allocation, priority } => {
+                self.make_evictable(event, instance, *allocation, *priority);
             }
             Call::Lose { allocations } => {
                 for number in allocations.iter() {
@@ -181,14 +218,70 @@ impl Worker<'_> {
     /// Plays the begin of a frame.
     pub fn begin_frame(&mut self, event: &Event<'_>) {
         let Some(instance) = self.instance(event) else { return };
+        let is_told = self.world.is_told;
         let _ = self.timed(Kind::BeginFrame, || {
             instance.allocator.set_frame(event.frame);
-            instance.allocator.refresh_budget();
+            // Else it is an event of its own.
+            if !is_told {
+                instance.allocator.refresh_budget();
+            }
             Ok(())
         });
         self.tally.frames += 1;
         self.record_driver(event, instance);
         self.record(event, Call::BeginFrame {});
+    }
+
+    /// Plays what changes the state of an allocator without a result.
+    pub fn upkeep(&mut self, event: &Event<'_>) {
+        let Some(instance) = self.instance(event) else { return };
+        let engine = &instance.allocator;
+        let kind = event.call.kind();
+        let key = |worker: &Self, pool: Option<u32>, memory_type: Option<u32>| match pool {
+            Some(pool) => worker.world.pools.with(pool, |it| PoolKey::Custom(it.id)),
+            None => memory_type.map(PoolKey::Default),
+        };
+        let has_type = |key: &PoolKey| match key {
+            PoolKey::Default(it) => (*it as usize) < engine.device().info().types.len(),
+            PoolKey::Custom(_) => true,
+        };
+        let _: Result<(), Error> = match event.call {
+            Call::QueryBudget { trims: true } => self.timed(kind, || Ok(engine.refresh_budget())),
+            Call::QueryBudget { .. } => self.timed(kind, || Ok(drop(engine.heap_budgets()))),
+            Call::EndQuarantine { all: true } => {
+                self.timed(kind, || Ok(_ = engine.end_quarantines()))
+            }
+            Call::EndQuarantine { .. } => {
+                self.timed(kind, || Ok(_ = engine.end_overdue_quarantines()))
+            }
+            // Elsewhere blocks are allocated when they are needed.
+            Call::Prefetch { .. } if !self.world.is_exact => return,
+            Call::MergeFreed { pool, memory_type } | Call::Prefetch { pool, memory_type } => {
+                let Some(key) = key(self, pool, memory_type).filter(has_type) else {
+                    return self.tally.skip(NO_OBJECT);
+                };
+                self.timed(kind, || {
+                    match kind {
+                        Kind::Prefetch => engine.prefetch(key),
+                        _ => engine.merge_freed(key),
+                    }
+                    Ok(())
+                })
+            }
+            Call::RefuseLosses { ref allocations } => {
+                let id = |it| self.world.allocations.with(it, |live| live.allocation.id);
+                if self.world.is_exact {
+                    instance.losses.refuse(allocations.iter().filter_map(id).collect());
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if kind == Kind::Prefetch {
+            let _ = instance.driver.end_of_call();
+        }
+        self.record_driver(event, instance);
+        self.record(event, event.call.clone());
     }
 
     /// Plays what empties pools.
@@ -207,7 +300,7 @@ impl Worker<'_> {
         match event.call {
             Call::AllocateMemory { memory_type, size, result, .. } if self.world.is_exact => {
                 if let Some(instance) = self.world.instance(event.allocator) {
-                    instance.driver.expect(Answer { memory_type, size, result });
+                    instance.driver.expect(event.thread, Answer { memory_type, size, result });
                 }
             }
             Call::FreeMemory { memory } => self.forget_memory(memory),

@@ -58,7 +58,10 @@ pub(super) struct DriverCalls {
 struct State {
     calls: DriverCalls,
     live: HashMap<u64, (u32, u64)>,
-    answers: VecDeque<Answer>,
+    /// Recorded answers, by the thread whose next call asks for them.
+    answers: HashMap<u32, VecDeque<Answer>>,
+    /// The thread whose call is played.
+    thread: u32,
     /// Calls to which the recorded driver had no answer: the program was not the recorded one.
     unexpected: u64,
     /// Usage of others and budget of each heap, as reported.
@@ -75,6 +78,8 @@ pub(super) enum Budgets {
     Fixed(Vec<u64>),
     /// The recording.
     Recorded,
+    /// None: the recorded driver reported none.
+    None,
 }
 
 /// The device behind a driver.
@@ -97,6 +102,8 @@ pub(super) struct Driver {
     first_handle: u64,
     budgets: Budgets,
     records: bool,
+    /// Whether memory that nobody uses may stay mapped.
+    stays_mapped: bool,
     gauges: Arc<Gauges>,
     state: Mutex<State, rank::ReplayDriver>,
 }
@@ -107,7 +114,7 @@ impl Driver {
         behind: Arc<dyn DeviceMemory>,
         kind: Behind,
         budgets: Budgets,
-        records: bool,
+        (records, stays_mapped): (bool, bool),
         gauges: Arc<Gauges>,
     ) -> Self {
         let calls = DriverCalls {
@@ -121,19 +128,34 @@ impl Driver {
             Behind::Real => (true, 0),
             Behind::Simulated(number) => (false, u64::from(number) << 48),
         };
-        Self { info, behind, has_bytes, first_handle, budgets, records, gauges, state }
+        Self {
+            info,
+            behind,
+            has_bytes,
+            first_handle,
+            budgets,
+            records,
+            stays_mapped,
+            gauges,
+            state,
+        }
     }
 
-    /// Notes the recorded answer to a call that is made next.
-    pub fn expect(&self, answer: Answer) {
-        self.state.lock().answers.push_back(answer);
+    /// Notes a recorded answer to the call that a thread makes next.
+    pub fn expect(&self, thread: u32, answer: Answer) {
+        self.state.lock().answers.entry(thread).or_default().push_back(answer);
+    }
+
+    /// Notes whose call is played next.
+    pub fn begin_call(&self, thread: u32) {
+        self.state.lock().thread = thread;
     }
 
     /// Forgets answers that nobody asked for; returns how many there were, and how many calls had none.
     pub fn end_of_call(&self) -> (u64, u64) {
         let mut state = self.state.lock();
-        let left = state.answers.len() as u64;
-        state.answers.clear();
+        let thread = state.thread;
+        let left = state.answers.remove(&thread).map_or(0, |it| it.len() as u64);
         (left, std::mem::take(&mut state.unexpected))
     }
 
@@ -175,14 +197,15 @@ impl Driver {
     /// Returns the failure that the recorded driver answered, if it did.
     fn recorded_failure(&self, info: &MemoryAllocateInfo) -> Option<DeviceError> {
         let mut state = self.state.lock();
-        let first = *state.answers.front()?;
+        let thread = state.thread;
+        let first = *state.answers.get(&thread)?.front()?;
         let is_this = first.size == info.size
             && first.memory_type.is_none_or(|it| it == info.memory_type_index);
         if !is_this {
             state.unexpected += 1;
             return None;
         }
-        state.answers.pop_front();
+        state.answers.get_mut(&thread)?.pop_front();
         (first.result < 0).then(|| DeviceError::from_vk_result(first.result))
     }
 }
@@ -257,6 +280,10 @@ impl DeviceMemory for Driver {
         });
     }
 
+    fn may_stay_mapped(&self) -> bool {
+        self.stays_mapped && self.behind.may_stay_mapped()
+    }
+
     fn flush(&self, ranges: &[MemoryRange]) -> Result<(), DeviceError> {
         self.count(4, || if self.has_bytes { self.behind.flush(ranges) } else { Ok(()) })
     }
@@ -266,8 +293,10 @@ impl DeviceMemory for Driver {
     }
 
     fn budget(&self) -> Option<Vec<DriverBudget>> {
-        if let Budgets::Device = self.budgets {
-            return self.count(6, || Ok(self.behind.budget())).unwrap_or(None);
+        match self.budgets {
+            Budgets::Device => return self.count(6, || Ok(self.behind.budget())).unwrap_or(None),
+            Budgets::None => return None,
+            _ => {}
         }
         let mut state = self.state.lock();
         state.calls.counts[6] += 1;

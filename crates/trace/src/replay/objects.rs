@@ -1,5 +1,7 @@
 //! [`Table`]: the objects of a replay by their recorded numbers.
 
+use std::collections::HashSet;
+
 use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 use vkmem_engine::{
     Allocation, Defragmentation, Evictable, Move, PoolId, SlotKey, VirtualBlock, VirtualBlocks,
@@ -105,4 +107,6 @@ pub(super) struct Run {
     pub parts: Vec<Defragmentation>,
     pub part: usize,
     pub moves: Vec<Move>,
+    /// Allocations that the program refused to let move in the next pass.
+    pub refused: HashSet<u32>,
 }

@@ -22,20 +22,25 @@ impl Worker<'_> {
             }
             Call::Import { .. } => self.import(index, event, instance),
             Call::CreateLost { allocation } => {
-                let nothing = Allocation {
-                    id: AllocationId::new(PoolKey::Default(0), false, SlotKey::NONE),
-                    hint: CacheHint::default(),
-                    size: 0,
-                    memory: MemoryHandle(0),
-                    offset: 0,
-                    memory_type_index: 0,
-                    mapped: None,
-                };
-                self.put(index, event, *allocation, nothing, LiveKind::Lost, 0);
+                self.put_nothing(index, event, *allocation, 0);
                 self.record(event, event.call.clone());
             }
             _ => self.tally.skip(NOT_POSSIBLE),
         }
+    }
+
+    /// Puts something that has no memory.
+    pub fn put_nothing(&mut self, index: usize, event: &Event<'_>, number: u32, size: u64) {
+        let nothing = Allocation {
+            id: AllocationId::new(PoolKey::Default(0), false, SlotKey::NONE),
+            hint: CacheHint::default(),
+            size: 0,
+            memory: MemoryHandle(0),
+            offset: 0,
+            memory_type_index: 0,
+            mapped: None,
+        };
+        self.put(index, event, number, nothing, LiveKind::Lost, size);
     }
 
     fn put(

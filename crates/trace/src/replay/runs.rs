@@ -10,7 +10,7 @@ use vkmem_engine::{
     MoveOutcome,
 };
 
-use super::objects::{LiveKind, Run};
+use super::objects::{Live, LiveKind, Run};
 use super::tally::reason;
 use super::worker::{NO_OBJECT, NOT_POSSIBLE, Worker};
 use super::world::Instance;
@@ -32,6 +32,18 @@ impl Worker<'_> {
             Call::ProposeMove { run, allocation, placed, .. } if self.world.is_exact => {
                 self.check_proposed(index, *run, *allocation, placed);
             }
+            Call::RefuseMoves { run, allocations } => {
+                let refused = allocations.iter().collect();
+                self.world.runs.with(*run, |run| run.refused = refused);
+                self.record(event, event.call.clone());
+            }
+            Call::LimitPasses { run, max_bytes, max_moves } => {
+                self.world.runs.with(*run, |run| {
+                    run.parts.iter_mut().for_each(|part| part.set_limits(*max_bytes, *max_moves));
+                });
+                self.record(event, event.call.clone());
+            }
+            Call::KeepSource { allocation, of } => self.keep_source(index, event, *allocation, *of),
             Call::EndMove { run: Some(run), allocation, result, placed } if self.world.is_exact => {
                 let ended = self.end_move(event, instance, *run, *allocation, *result);
                 if let Some(it) = ended {
@@ -89,7 +101,7 @@ impl Worker<'_> {
         self.tally.call(Kind::BeginDefragmentation, start.elapsed(), failed.is_some());
         self.record_driver(event, instance);
         self.record(event, event.call.clone());
-        let mut made = Run { parts, part: 0, moves: Vec::new() };
+        let mut made = Run { parts, part: 0, moves: Vec::new(), refused: HashSet::new() };
         if let Some(limits) = limits {
             // VMA 2.3 moves all at the beginning.
             let allowed = self.ids_of(allocations.iter());
@@ -255,12 +267,17 @@ impl Worker<'_> {
         let moves_all = !is_exact || self.moves_all();
         // The trace does not say of allocations that no pass moves whether the program would have let them.
         let (world, allocator) = (self.world, event.allocator);
+        let refused = std::mem::take(&mut run.refused);
         let may_move = |id| {
             let known = || {
                 let numbers = world.numbers.as_ref()?.lock();
                 numbers.get(&(allocator, id)).copied()
             };
-            moves_all || known().is_some_and(|it| world.is_proposed(number, it))
+            match world.is_told {
+                true if is_exact => known().is_none_or(|it| !refused.contains(&it)),
+                true => known().is_some_and(|it| !world.is_unmovable(it)),
+                false => moves_all || known().is_some_and(|it| world.is_proposed(number, it)),
+            }
         };
         let mut found = Vec::new();
         while let Some(part) = run.parts.get_mut(run.part) {
@@ -277,8 +294,9 @@ impl Worker<'_> {
                 let now = format!("{} moves", found.len());
                 self.tally.placements.differ(index, format!("{count} moves"), now);
             }
-            run.moves = found;
-            let moves = run.moves.len() as u32;
+            let moves = found.len() as u32;
+            // Moves of earlier passes may be open.
+            run.moves.extend(found);
             self.record(event, Call::BeginPass { run: number, moves });
         } else if let Some(part) = run.parts.get_mut(run.part) {
             self.record_moves(event, number, &found);
@@ -338,8 +356,11 @@ impl Worker<'_> {
             MoveResult::Destroyed => MoveOutcome::Destroy,
         };
         let start = std::time::Instant::now();
-        if let Some(part) = run.parts.get_mut(run.part) {
-            self.finish(event, instance, part, &[it], outcome, None);
+        let part = run.parts.iter_mut().find(|part| part.pending().contains(&it));
+        match (part, self.kept_sources.remove(&allocation)) {
+            (Some(part), Some(source)) => self.commit(event, instance, part, &it, source),
+            (Some(part), None) => self.finish(event, instance, part, &[it], outcome, None),
+            (None, _) => {}
         }
         self.tally.call(Kind::EndMove, start.elapsed(), false);
         self.world.runs.put(number, run);
@@ -349,9 +370,57 @@ impl Worker<'_> {
         now
     }
 
+    /// Notes that the old place of an allocation stays when its move ends.
+    fn keep_source(&mut self, index: usize, event: &Event<'_>, number: u32, of: u32) {
+        self.record(event, event.call.clone());
+        if self.world.is_exact {
+            self.kept_sources.insert(of, number);
+            return;
+        }
+        // What is moved here leaves nothing.
+        if let Some(size) = self.world.allocations.with(of, |it| it.size) {
+            self.put_nothing(index, event, number, size);
+        }
+    }
+
+    /// Ends a move whose old place stays until it is freed, under a number of its own.
+    fn commit(
+        &mut self,
+        event: &Event<'_>,
+        instance: &Instance,
+        part: &mut Defragmentation,
+        it: &Move,
+        source: u32,
+    ) {
+        let key = (event.allocator, it.source.id);
+        let number = self.world.numbers.as_ref().and_then(|all| all.lock().remove(&key));
+        let Some(number) = number else { return };
+        let Ok(moved) = instance.allocator.commit_move(part, it) else { return };
+        self.tally.moves.count += 1;
+        self.tally.moves.bytes += moved.size;
+        self.relocate(event.allocator, number, &MoveEnd::Moved(moved));
+        let event_index = self.world.allocations.with(number, |live| live.event);
+        let live = Live {
+            allocation: it.source,
+            kind: LiveKind::Memory,
+            allocator: event.allocator,
+            event: event_index.unwrap_or(0),
+            size: moved.size,
+            data_event: event_index.unwrap_or(0),
+            place: self.places.as_mut().map_or(0, |it| it.add(source)),
+        };
+        self.note_id(source, &live);
+        self.world.gauges.allocate(live.size);
+        self.world.allocations.put(source, live);
+    }
+
     fn end_pass(&mut self, event: &Event<'_>, instance: &Instance, number: u32) {
         let Some(mut run) = self.world.runs.take(number) else { return self.tally.skip(NO_OBJECT) };
-        let left = std::mem::take(&mut run.moves);
+        // The engine tells each move that ends.
+        let left = match self.world.is_told {
+            true => Vec::new(),
+            false => std::mem::take(&mut run.moves),
+        };
         if self.world.is_exact
             && let Some(part) = run.parts.get_mut(run.part)
         {

@@ -21,19 +21,24 @@ pub(super) const NO_SIZE: &str = "the trace does not say its size";
 pub(super) const TOO_MANY_BLOCKS: &str = "its pool has too many blocks";
 pub(super) const NOT_POSSIBLE: &str = "this library cannot do that";
 
+/// A memory object: its allocator and its handle.
+type Memory = (u16, u64);
+
 /// A thread of a replay.
 pub(super) struct Worker<'w> {
     pub world: &'w World,
     pub tally: Tally,
     pub recording: Option<Recording>,
     /// Memory objects of the replay by their recorded numbers, and the reverse.
-    memories: (HashMap<u32, u64>, HashMap<u64, u32>),
+    memories: (HashMap<u32, Memory>, HashMap<Memory, u32>),
     /// Losses that were recorded (negative) or happened now, and the event of each, until both have.
     open_losses: HashMap<u32, (bool, usize)>,
     /// Numbers of route pools in the recording of the replay.
     pub routes: HashMap<(u16, u32), u32>,
     /// The live allocations, where samples must not look into the allocators.
     pub places: Option<Places>,
+    /// Numbers of the places that allocations leave when their moves end, by those of the allocations.
+    pub kept_sources: HashMap<u32, u32>,
 }
 
 /// Returns how many of the events after a group event belong to it: those of its thread and kind.
@@ -72,6 +77,7 @@ impl<'w> Worker<'w> {
             open_losses: HashMap::new(),
             routes: HashMap::new(),
             places: keeps_places.then(Places::default),
+            kept_sources: HashMap::new(),
         }
     }
 
@@ -79,6 +85,12 @@ impl<'w> Worker<'w> {
     pub fn play(&mut self, index: usize) -> usize {
         let event = self.world.trace.event(index);
         self.world.gauges.set_event(index);
+        if self.world.is_exact
+            && let Some(instance) = self.world.instance(event.allocator)
+            && !matches!(event.call, Call::AllocateMemory { .. } | Call::FreeMemory { .. })
+        {
+            instance.driver.begin_call(event.thread);
+        }
         if let Call::Group { kind, count } = event.call {
             let members = members(&self.world.trace, index, kind, count);
             if members > 0 {
@@ -139,6 +151,7 @@ impl<'w> Worker<'w> {
             Call::Name { .. } | Call::SetData { .. } => self.describe(index, event),
             Call::Touch { .. }
             | Call::Lose { .. }
+            | Call::MakeEvictable { .. }
             | Call::MakeLost { .. }
             | Call::EvictOverBudget { .. } => self.losses(index, event),
             Call::BeginDefragmentation { .. }
@@ -146,11 +159,19 @@ impl<'w> Worker<'w> {
             | Call::ProposeMove { .. }
             | Call::EndMove { .. }
             | Call::EndPass { .. }
+            | Call::RefuseMoves { .. }
+            | Call::LimitPasses { .. }
+            | Call::KeepSource { .. }
             | Call::EndDefragmentation { .. } => self.defragmentation(index, event),
             Call::AllocateMemory { .. } | Call::FreeMemory { .. } | Call::Budget { .. } => {
                 self.driver(event);
             }
             Call::Trim { .. } => self.trim(event),
+            Call::QueryBudget { .. }
+            | Call::EndQuarantine { .. }
+            | Call::MergeFreed { .. }
+            | Call::Prefetch { .. }
+            | Call::RefuseLosses { .. } => self.upkeep(event),
             Call::CreateSpace { .. }
             | Call::DestroySpace { .. }
             | Call::ClearSpace { .. }
@@ -235,7 +256,7 @@ impl<'w> Worker<'w> {
         let Some(recorded) = recorded.filter(|_| self.world.is_exact) else { return };
         let Some(memory_type) = recorded.memory_type else { return };
         self.tally.placements.checked += 1;
-        let handle = it.memory.0;
+        let handle = (self.world.trace.columns().allocators()[index], it.memory.0);
         let is_same = recorded.memory.is_none_or(|number| {
             let known = *self.memories.0.entry(number).or_insert(handle);
             known == handle && *self.memories.1.entry(handle).or_insert(number) == number

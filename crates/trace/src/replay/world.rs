@@ -17,7 +17,8 @@ use super::mapping::TypeMapping;
 use super::objects::{Live, LivePool, LiveVirtual, Run, Space, Table};
 use super::rules::device_of;
 use super::settings::{ReplayDevice, ReplaySettings};
-use crate::event::{Call, Kind, PLACED};
+use crate::description::{BUDGETS, NO, STAYS_MAPPED};
+use crate::event::{Call, Kind, PLACED, STATE};
 use crate::numbering::{Numbering, makes_allocation};
 use crate::trace::Trace;
 
@@ -49,6 +50,8 @@ pub(super) struct World {
     /// The device of the replay.
     pub info: DeviceInfo,
     pub mapping: Option<TypeMapping>,
+    /// Whether the engine itself told the events.
+    pub is_told: bool,
     /// Whether the trace tells what the driver reported as usage and budget.
     has_budgets: bool,
     pub gauges: Arc<Gauges>,
@@ -60,6 +63,8 @@ pub(super) struct World {
     pub runs: Table<Run>,
     /// The allocations that each run of the trace moves.
     proposals: OnceLock<HashSet<(u32, u32)>>,
+    /// The allocations that the program ever refused to let move.
+    unmovable: OnceLock<HashSet<u32>>,
     /// Blocks that pools may still allocate when they are created: a file cannot ask for more.
     pool_blocks: AtomicU32,
     /// Numbers of allocations by their ids, where those may change or be lost.
@@ -91,13 +96,17 @@ impl World {
         let can_be_lost =
             |flags: AllocationCreateFlags| flags.contains(AllocationCreateFlags::CAN_BECOME_LOST);
         let tracks = has(trace, Kind::BeginDefragmentation)
+            || has(trace, Kind::MakeEvictable)
             || trace.dictionary().requests().iter().any(|it| can_be_lost(it.flags));
         Self {
             is_exact: settings.is_as_recorded()
                 && trace.description().device.is_some()
-                && says_places(trace),
+                && says_places(trace)
+                // What existed before may have got its place in any way.
+                && !trace.columns().flags().iter().any(|flags| flags & STATE != 0),
             mapping: TypeMapping::new(&recorded, &info),
             info,
+            is_told: trace.description().is_told(),
             has_budgets: has(trace, Kind::Budget),
             gauges: Arc::default(),
             instances: (0..ALLOCATORS).map(|_| OnceLock::new()).collect(),
@@ -117,6 +126,7 @@ impl World {
             })),
             pool_blocks: AtomicU32::new(POOL_BLOCKS),
             proposals: OnceLock::new(),
+            unmovable: OnceLock::new(),
             numbers: tracks.then(|| Mutex::new(HashMap::new())),
             trace: of_trace.clone(),
             settings,
@@ -194,16 +204,23 @@ impl World {
         let budgets = match &settings.budgets {
             Some(budgets) => Budgets::Fixed(budgets.clone()),
             None if self.has_budgets && is_same => Budgets::Recorded,
+            None if is_same && self.says_no(BUDGETS) => Budgets::None,
             None => Budgets::Device,
         };
         let (info, gauges) = (self.info.clone(), self.gauges.clone());
-        let driver = Driver::new(info, behind, kind, budgets, settings.records, gauges);
+        let stays_mapped = !is_same || !self.says_no(STAYS_MAPPED);
+        let flags = (settings.records, stays_mapped);
+        let driver = Driver::new(info, behind, kind, budgets, flags, gauges);
         let driver = Arc::new(driver);
         let allocator = Allocator::new(driver.clone(), &options)?;
         let losses = Arc::new(LossWatcher::default());
         let routes = (0..self.info.types.len()).map(|_| OnceLock::new()).collect();
         let closed = AtomicBool::new(false);
         Ok(Instance { allocator, driver, options, losses, routes, closed })
+    }
+
+    fn says_no(&self, setting: &str) -> bool {
+        self.trace.description().setting(setting) == Some(NO)
     }
 
     /// Returns the pool that stands for the default pool of a memory type, if another algorithm than TLSF is asked for.
@@ -248,6 +265,20 @@ impl World {
             proposed.filter_map(pair).collect()
         });
         all.contains(&(run, allocation))
+    }
+
+    /// Returns whether the program ever refused to let an allocation move. O(events) once.
+    pub fn is_unmovable(&self, allocation: u32) -> bool {
+        let all = self.unmovable.get_or_init(|| {
+            let kinds = self.trace.columns().kinds().iter().enumerate();
+            let refused = kinds.filter(|(_, kind)| **kind == Kind::RefuseMoves as u8);
+            let numbers = |(index, _)| match self.trace.event(index).call {
+                Call::RefuseMoves { allocations, .. } => allocations.iter().collect(),
+                _ => Vec::new(),
+            };
+            refused.flat_map(numbers).collect()
+        });
+        all.contains(&allocation)
     }
 
     /// Lets an allocator take evictable allocations away, and notes which.

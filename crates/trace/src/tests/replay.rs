@@ -34,7 +34,7 @@ fn random_trace(seed: u64, count: usize) -> Trace {
 #[test]
 fn random_events_are_played() {
     let mut calls = 0;
-    for seed in 0..60 {
+    for seed in 0..70 {
         let trace = Arc::new(random_trace(seed, 400));
         let debug = Some(DebugOptions { margin: 64, ..DebugOptions::default() });
         let algorithm = Some(Algorithm::ALL[seed as usize % 3]);

@@ -1,6 +1,7 @@
 //! Aliasing buffers and images: resources bound to the memory of another one's allocation.
 
 use ash::vk;
+use vkmem_engine::recording::set_subject;
 use vkmem_engine::{AliasRequest, Allocation, AllocationCreateInfo, Error};
 
 use crate::allocator::DeviceAllocator;
@@ -66,12 +67,16 @@ impl DeviceAllocator {
         // SAFETY: the caller guarantees a valid create info.
         let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };
         let (requirements, kind) = (request.requirements, request.kind);
-        let place = self.engine().alias(base, &AliasRequest { requirements, kind, local_offset });
+        let asked = AliasRequest { requirements, kind, local_offset };
+        let place = self.engine().alias(base, &asked);
         let place = place.and_then(|place| {
             // SAFETY: resource and memory are live, and the engine has checked the place.
             unsafe { self.bind_fitting::<K>(handle, &place) }.map(|()| place)
         });
         // SAFETY: the handle was created here.
-        unsafe { self.or_destroy::<K>(handle, place) }
+        let made = unsafe { self.or_destroy::<K>(handle, place) }?;
+        set_subject(|| K::subject(info));
+        self.engine().tell_alias(base, &asked, &made.1, K::raw(handle));
+        Ok(made)
     }
 }

@@ -1,6 +1,7 @@
 //! Creation of a buffer or an image with its memory: create, allocate and bind in one call.
 
 use ash::vk;
+use vkmem_engine::recording::set_subject;
 use vkmem_engine::{
     Allocation, AllocationCreateFlags, AllocationCreateInfo, AllocationRequest, Allocator, Error,
 };
@@ -70,6 +71,7 @@ impl DeviceAllocator {
         let (export, direction) = (self.export_types(create_info)?, Direction::Export);
         // SAFETY: the caller guarantees a valid create info.
         let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };
+        set_subject(|| K::subject(info));
         let allocated = allocate(&self.engine, &request);
         // SAFETY: the handle was created here.
         let (handle, allocation) = unsafe { self.or_destroy::<K>(handle, allocated)? };

@@ -2,11 +2,17 @@
 //!
 //! The order is part of what drivers rely on: a resource goes before its memory can be given to another one.
 
+use vkmem_engine::recording::Told;
 use vkmem_engine::{AllocationId, Freed, Release};
 
 use crate::allocator::DeviceAllocator;
 use crate::driver::resource_handle::ResourceHandle;
 use crate::host::cache_hints::{prefetch_line, prefetching};
+
+/// What is told of a resource that may be an alias.
+fn end_of(handle: ResourceHandle) -> Told<'static> {
+    Told::EndAlias(handle.raw(), matches!(handle, ResourceHandle::Image(_)))
+}
 
 impl DeviceAllocator {
     /// Destroys a resource and frees its memory (`vmaDestroyBuffer`, `vmaDestroyImage`, `vmaFreeMemory`).
@@ -22,6 +28,7 @@ impl DeviceAllocator {
         let engine = self.engine();
         match (memory, handle) {
             (None, _) => {
+                engine.tell_recorder(|| end_of(handle));
                 destroy();
                 Release::default()
             }
@@ -48,6 +55,10 @@ impl DeviceAllocator {
         handle_of: impl Fn(&T) -> ResourceHandle,
         memory: &[AllocationId],
     ) -> Freed {
+        if memory.len() < items.len() {
+            // Which of them are aliases, whoever records knows.
+            items.iter().for_each(|it| self.engine().tell_recorder(|| end_of(handle_of(it))));
+        }
         for item in prefetching(items, |it| prefetch_line(handle_of(it).raw())) {
             // SAFETY: the caller guarantees a valid handle.
             unsafe { self.destroy_handle(handle_of(item)) };

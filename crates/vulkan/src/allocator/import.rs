@@ -1,6 +1,7 @@
 //! Buffers, images and plain memory backed by imported memory.
 
 use ash::vk;
+use vkmem_engine::recording::set_subject;
 use vkmem_engine::{
     Allocation, AllocationCreateInfo, AllocationRequest, Allocator, DeviceError, Error,
     ImportRequest, MemoryImport,
@@ -113,6 +114,7 @@ impl DeviceAllocator {
             unsafe { self.create_handle::<K>(info, &mut request, handle_type, direction)? };
         // SAFETY: the caller guarantees a valid memory handle; the resource was created here.
         unsafe {
+            set_subject(|| K::subject(info));
             let imported = self.import_for(request, import, ask);
             let (handle, place) = self.or_destroy::<K>(handle, imported)?;
             self.bind_or_undo::<K>(handle, place)

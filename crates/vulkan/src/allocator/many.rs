@@ -1,6 +1,7 @@
 //! Creation of many buffers or images with their memory, all or none.
 
 use ash::vk;
+use vkmem_engine::recording::set_subjects;
 use vkmem_engine::{Allocation, AllocationCreateFlags, AllocationCreateInfo, Error, FailedItem};
 
 use crate::allocator::DeviceAllocator;
@@ -93,6 +94,7 @@ impl DeviceAllocator {
                 unsafe { self.create_handle::<K>(info, request, export, Direction::Export) };
             created.handles.push(handle.map_err(|error| FailedItem { index, error })?);
         }
+        set_subjects(|| infos.iter().map(|info| K::subject(info)));
         let allocations = self.engine().allocate_many(&requests)?;
         if !create_info.flags.contains(AllocationCreateFlags::DONT_BIND) {
             for (index, (&handle, it)) in created.handles.iter().zip(&allocations).enumerate() {

@@ -1,6 +1,7 @@
 //! The trait [`ResourceApi`]: what buffers and images have in common, so that one generic function serves both.
 
 use ash::vk::{self, Handle};
+use vkmem_engine::recording::Subject;
 use vkmem_engine::{
     Allocation, AllocationCreateInfo, AllocationRequest, DedicatedTarget, DeviceError, Error,
     MemoryHandle, MemoryRequirements,
@@ -67,6 +68,10 @@ pub(crate) trait ResourceApi {
     /// # Safety
     /// The handle is live and not in use.
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle);
+    /// Describes the resource to those who record.
+    fn subject(info: &Self::Info<'_>) -> Subject;
+    /// Returns the handle as a number, and whether it is that of an image.
+    fn raw(handle: Self::Handle) -> (u64, bool);
     /// Returns the target of dedicated memory; `None` if memory must not be dedicated to this resource.
     fn target(info: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget>;
     /// Rejects resources for which drivers report wrong requirements.
@@ -146,6 +151,20 @@ impl ResourceApi for Buffers {
         unsafe { driver.destroy_buffer(handle) }
     }
 
+    #[inline]
+    fn subject(info: &Self::Info<'_>) -> Subject {
+        Subject::Buffer {
+            size: info.size,
+            flags: info.flags.as_raw(),
+            usage: u64::from(info.usage.as_raw()),
+            sharing_mode: info.sharing_mode.as_raw().cast_unsigned(),
+        }
+    }
+
+    fn raw(handle: Self::Handle) -> (u64, bool) {
+        (handle.as_raw(), false)
+    }
+
     fn target(_: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget> {
         Some(DedicatedTarget::Buffer(handle.as_raw()))
     }
@@ -218,6 +237,27 @@ impl ResourceApi for Images {
     unsafe fn destroy(driver: &dyn Driver, handle: Self::Handle) {
         // SAFETY: the caller guarantees a valid handle.
         unsafe { driver.destroy_image(handle) }
+    }
+
+    fn subject(info: &Self::Info<'_>) -> Subject {
+        let vk::Extent3D { width, height, depth } = info.extent;
+        Subject::Image {
+            flags: info.flags.as_raw(),
+            image_type: info.image_type.as_raw().cast_unsigned(),
+            format: info.format.as_raw().cast_unsigned(),
+            extent: [width, height, depth],
+            mip_levels: info.mip_levels,
+            array_layers: info.array_layers,
+            samples: info.samples.as_raw(),
+            tiling: info.tiling.as_raw().cast_unsigned(),
+            usage: u64::from(info.usage.as_raw()),
+            sharing_mode: info.sharing_mode.as_raw().cast_unsigned(),
+            initial_layout: info.initial_layout.as_raw().cast_unsigned(),
+        }
+    }
+
+    fn raw(handle: Self::Handle) -> (u64, bool) {
+        (handle.as_raw(), true)
     }
 
     fn target(info: &Self::Info<'_>, handle: Self::Handle) -> Option<DedicatedTarget> {

@@ -8,6 +8,7 @@ use crate::pools::blocks::PlacedRegion;
 use crate::pools::guard::Guard;
 use crate::pools::memory_object::{MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
+use crate::recording::order::mark;
 use crate::suballocator::evicting::{Evicting, LiveRegion, Range};
 use crate::suballocator::moving::MovableRegion;
 use crate::suballocator::{
@@ -208,6 +209,7 @@ impl Arena {
             && blocks.suballocator.evicting().is_err()
         {
             let placed = Self::replace_all(&mut state, block, victims, request, freed);
+            mark();
             self.check(&state);
             return placed;
         }
@@ -227,6 +229,7 @@ impl Arena {
         blocks.note_replaced((victims.len(), bytes), (1, request.size));
         blocks.note_replaced_margins(margins, [(placement.key, request.alignment)]);
         let memory = blocks.memory(placement.block).clone();
+        mark();
         self.check(&state);
         Some(PlacedRegion { key: placement.key, memory, offset: placement.offset })
     }

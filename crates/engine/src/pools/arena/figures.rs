@@ -2,7 +2,9 @@
 
 use super::Arena;
 use crate::error::Error;
+use crate::pools::memory_object::MemoryObject;
 use crate::pools::snapshot::{BlockSnapshot, BlocksSnapshot, NO_ROOM, RegionSnapshot};
+use crate::recording::{Told, is_active};
 use crate::statistics::Statistics;
 use crate::suballocator::Suballocator;
 
@@ -10,6 +12,10 @@ impl Arena {
     /// Counts blocks, allocations and unused ranges. O(regions).
     pub fn statistics(&self) -> Statistics {
         let mut state = self.state.lock();
+        if is_active() && state.blocks.suballocator.has_unmerged() {
+            // Where the next regions go depends on when others were merged.
+            self.setup.ledger.recorder.tell_now(&Told::Merge(self.pool_key));
+        }
         state.blocks.suballocator.settle();
         let mut statistics = Statistics::default();
         if state.blocks.guard.is_some() {
@@ -20,6 +26,11 @@ impl Arena {
         let mut blocks = state.blocks.iter().map(|(block, _)| block);
         state.blocks.suballocator.count(&mut blocks, &mut statistics);
         statistics
+    }
+
+    /// Calls `visit` with the memory object of each block, under the lock.
+    pub(crate) fn each_memory(&self, visit: &mut dyn FnMut(&MemoryObject)) {
+        self.state.lock().blocks.iter().for_each(|(_, memory)| visit(memory));
     }
 
     /// Copies all blocks and regions, under one lock. O(regions).

@@ -5,6 +5,7 @@ use crate::device::HostAddress;
 use crate::handle::AllocationId;
 use crate::pools::blocks::PlacedHandle;
 use crate::pools::memory_object::Release;
+use crate::recording::order::mark;
 use crate::suballocator::{RegionRequest, RegionTag, Suballocator};
 
 /// The number of regions that are placed or freed before the lock is released to other threads: some tens
@@ -61,6 +62,7 @@ impl Arena {
             while next < end && !at_once.calls_driver() {
                 let mut release = Release::default();
                 if let Some(tag) = state.free(ids[next].key, true, &mut release, |_, _| {}) {
+                    mark();
                     freed(next, tag, &mut release);
                 }
                 if release.calls_driver() {

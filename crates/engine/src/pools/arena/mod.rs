@@ -23,6 +23,8 @@ use crate::pools::margin::Margins;
 use crate::pools::memory_object::{Lease, MemoryObject, Release};
 use crate::pools::moves::MovingRegions;
 use crate::pools::setup::{Setup, take_memory};
+use crate::recording::order::mark;
+use crate::recording::{Told, is_active};
 use crate::request::PoolCreateInfo;
 use crate::suballocator::{
     AnySuballocator, BlockIndex, RegionInfo, RegionRequest, RegionTag, Suballocator,
@@ -227,6 +229,7 @@ impl Arena {
 
     /// Releases the lock after a change, and requests the next block if this arena runs low.
     fn end(&self, mut state: MutexGuard<'_, State, rank::Arena>) {
+        mark();
         self.check(&state);
         let Some(queue) = &self.setup.prefetch else { return };
         if self.runs_low(&state) && !std::mem::replace(&mut state.prefetching, true) {
@@ -272,9 +275,13 @@ impl Arena {
             Ok(Err((_, unused))) => (state.refusals, release) = (state.refusals + 1, unused),
             Err(_) => state.refusals += 1,
         }
+        mark();
         self.check(&state);
         drop(state);
         drop(release);
+        if is_active() {
+            self.setup.ledger.recorder.tell(&Told::Prefetch(self.pool_key));
+        }
         self.grown.notify_all();
     }
 
@@ -435,6 +442,7 @@ impl Arena {
     ) -> Option<RegionTag> {
         let mut state = self.state.lock();
         let tag = state.free(key, true, release, before)?;
+        mark();
         self.check(&state);
         Some(tag)
     }

@@ -6,6 +6,7 @@ use super::Arena;
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::MemoryObject;
+use crate::recording::order::mark;
 use crate::suballocator::moving::{FreeRegion, Met, MovableRegion, Walk};
 use crate::suballocator::{BlockIndex, Suballocator};
 
@@ -187,6 +188,7 @@ impl Arena {
         let is_whole = suballocator.tag(source).is_some_and(|tag| tag.map_count == 0)
             && suballocator.region(destination).is_some();
         if is_whole {
+            mark();
             state.moving.remove(destination);
             if !is_freed_at_once {
                 state.moving.will_be_freed(source);
@@ -230,6 +232,7 @@ impl Arena {
             return None;
         }
         let placement = suballocator.slide(source, gap)?;
+        mark();
         inside.blocks.note_slid(held.size);
         inside.moving.remove(source);
         inside.moving.remove(gap);

@@ -485,6 +485,12 @@ impl Pool {
         self.arena.retry_prefetch();
     }
 
+    /// Calls `visit` with each memory object, under a lock.
+    pub(crate) fn each_memory(&self, visit: &mut dyn FnMut(&MemoryObject)) {
+        self.arena.each_memory(visit);
+        self.dedicated.each_memory(visit);
+    }
+
     /// Returns the number of live allocations and their bytes. O(1).
     pub(crate) fn live(&self) -> (u64, u64) {
         let (arena, dedicated) = (self.arena.live(), self.dedicated.live());

@@ -569,6 +569,10 @@ impl Suballocator for Tlsf {
         self.settle_all();
     }
 
+    fn has_unmerged(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
     fn count(&self, blocks: &mut dyn Iterator<Item = BlockIndex>, statistics: &mut Statistics) {
         if self.deferred.is_empty() {
             self.regions.count(MAX_ROUNDING.max(self.granule), statistics);

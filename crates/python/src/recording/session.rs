@@ -1,0 +1,233 @@
+//! [`Session`]: a recording that is being made, with the file or the ring that it goes to.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeWarning;
+use pyo3::prelude::*;
+use vkmem_engine::Error;
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target};
+
+use super::failure;
+use crate::errors::invalid;
+use crate::interpreter::{detach, in_finaliser, without_gil};
+use crate::observe::event::{Event, EventKind};
+use crate::observe::events::Listener;
+use crate::process::forks::Process;
+
+/// A ring is not saved by itself again so soon after it was.
+const SAVED_LATELY: Duration = Duration::from_secs(1);
+
+/// When a ring is saved without being asked.
+#[derive(Clone, Debug, Default)]
+pub struct AutoSave {
+    /// The file.
+    pub path: Option<PathBuf>,
+    /// When an allocation fails for lack of memory.
+    pub on_out_of_memory: bool,
+    /// When memory was found that a program has overwritten.
+    pub on_corruption: bool,
+}
+
+/// Where a recording goes.
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// Memory that keeps at least so many of the last events.
+    Ring(u64, AutoSave),
+}
+
+/// A recording that is being made.
+pub struct Session {
+    recording: Recording,
+    /// The file that it is written to; `None` for a ring.
+    pub path: Option<PathBuf>,
+    auto_save: AutoSave,
+    saved: Mutex<Option<Instant>, rank::AttachedAllocators>,
+    process: Process,
+    is_over: AtomicBool,
+    has_warned: AtomicBool,
+}
+
+impl Session {
+    /// Begins a recording. Raises `OSError` if the file cannot be written.
+    pub fn begin(py: Python<'_>, place: Place) -> PyResult<Arc<Self>> {
+        let failed: Arc<OnceLock<failure::Told>> = Arc::default();
+        let theirs = failed.clone();
+        let tell = move || theirs.get().into_iter().for_each(failure::Told::ask_to_tell);
+        let options = RecordingOptions {
+            program: program(py),
+            library: Some(concat!("vk-mem ", env!("CARGO_PKG_VERSION")).into()),
+            on_failure: Some(OnFailure(Arc::new(tell))),
+            ..RecordingOptions::default()
+        };
+        let (path, auto_save) = match &place {
+            Place::File(path) => (Some(path.clone()), AutoSave::default()),
+            Place::Ring(_, auto_save) => (None, auto_save.clone()),
+        };
+        let begun: io::Result<Recording> = detach(py, || {
+            let target = match &place {
+                Place::File(path) => Target::Writer(Box::new(File::create(path)?)),
+                Place::Ring(events, _) => Target::Ring(*events),
+            };
+            Recording::begin(target, options)
+        });
+        let recording = begun.map_err(|error| os_error(py, &error, path.as_deref()))?;
+        let session = Arc::new(Self {
+            recording,
+            path,
+            auto_save,
+            saved: Mutex::new(None),
+            process: Process::current(),
+            is_over: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+        });
+        let _ = failed.set(failure::Told::new(Arc::downgrade(&session)));
+        Ok(session)
+    }
+
+    /// Returns the recording.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Returns whether it was begun in this process, and not before a fork.
+    pub fn is_here(&self) -> bool {
+        self.process.is_this()
+    }
+
+    /// Returns whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Raises in the child of a fork.
+    pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_here() {
+            return Ok(());
+        }
+        Err(invalid(py, "the recording was begun before os.fork(): begin another in this process"))
+    }
+
+    /// Ends a recording in a file: waits until all is written. A ring stays, to be saved.
+    pub fn end(&self, py: Python<'_>) {
+        if self.path.is_none() || !self.is_here() || self.is_over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let finished = detach(py, || self.recording.finish());
+        if finished.error.is_some() {
+            self.warn_of_failure(py);
+        }
+        if finished.dropped > 0 {
+            let path = self.shown_path();
+            let calls = finished.dropped;
+            warn(py, &format!("{path}: {calls} calls were not recorded, as the disk was too slow"));
+        }
+    }
+
+    /// Warns once that the file cannot be written any more.
+    pub fn warn_of_failure(&self, py: Python<'_>) {
+        if !self.has_warned.swap(true, Ordering::AcqRel) {
+            let path = self.shown_path();
+            warn(py, &format!("{path}: the recording has ended, as its file cannot be written"));
+        }
+    }
+
+    fn shown_path(&self) -> String {
+        self.path.as_ref().map_or_else(|| "a ring".into(), |path| path.display().to_string())
+    }
+
+    /// Writes what a ring has to a file; returns the number of its events. Raises `OSError`.
+    pub fn save(&self, py: Python<'_>, path: &Path) -> PyResult<u64> {
+        self.check_process(py)?;
+        let saved = detach(py, || self.save_to(path));
+        saved.map_err(|error| os_error(py, &error, Some(path)))
+    }
+
+    fn save_to(&self, path: &Path) -> io::Result<u64> {
+        let mut file = File::create(path)?;
+        self.recording.save(&mut file).unwrap_or(Ok(0))
+    }
+
+    /// Saves the ring if it is to be saved by itself for a reason, and was not a moment ago.
+    fn save_by_itself(&self, is_reason: bool) {
+        let Some(path) = self.auto_save.path.as_deref().filter(|_| is_reason && self.is_here())
+        else {
+            return;
+        };
+        {
+            let mut saved = self.saved.lock();
+            if saved.is_some_and(|at| at.elapsed() < SAVED_LATELY) {
+                return;
+            }
+            *saved = Some(Instant::now());
+        }
+        if self.save_to(path).is_err() {
+            crate::interpreter::try_attach(|py| {
+                let path = path.display();
+                warn(py, &format!("{path}: the ring cannot be saved there"));
+            });
+        }
+    }
+
+    /// Saves the ring, if that is wanted when overwritten memory was found.
+    pub fn note_corruption(&self) {
+        self.save_by_itself(self.auto_save.on_corruption);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Its thread may be writing to a slow disk.
+        if self.is_here() {
+            without_gil(|| drop(self.recording.finish()));
+        }
+    }
+}
+
+/// Saves its ring when an allocation fails.
+impl Listener for Session {
+    fn interest(&self) -> u32 {
+        if self.auto_save.on_out_of_memory { EventKind::Failure.bit() } else { 0 }
+    }
+
+    fn receive(&self, event: &Event<'_>) {
+        // Also what can never succeed.
+        let is_short =
+            |error: &Error| error.is_shortage() || matches!(error, Error::OutOfDeviceMemory { .. });
+        self.save_by_itself(matches!(event, Event::Failure(error) if is_short(error)));
+    }
+}
+
+/// Returns the program that runs: `sys.argv[0]`.
+fn program(py: Python<'_>) -> Option<String> {
+    let name = || -> PyResult<String> { py.import("sys")?.getattr("argv")?.get_item(0)?.extract() };
+    name().ok().filter(|it| !it.is_empty())
+}
+
+/// Issues a warning where nothing may be raised.
+fn warn(py: Python<'_>, message: &str) {
+    in_finaliser(py, || {
+        let message = std::ffi::CString::new(message.replace('\0', "?"))?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+    });
+}
+
+/// Returns the `OSError` of a file.
+fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyErr {
+    let class = py.get_type::<pyo3::exceptions::PyOSError>();
+    let made = match (error.raw_os_error(), path) {
+        (Some(number), Some(path)) => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            class.call1((number, text, path.to_path_buf()))
+        }
+        _ => class.call1((error.to_string(),)),
+    };
+    made.map_or_else(|error| error, PyErr::from_value)
+}

@@ -1,0 +1,30 @@
+//! Recording: what allocators tell becomes a recording, in a file or in a ring in memory.
+//!
+//! ```text
+//!   Recording          one recording of any number of allocators           `recording.rs`
+//!     Source           receives what one allocator tells                   `source.rs`
+//!       Inbox          told events, until they are encoded                 `inbox.rs`
+//!         Raw          such an event, with copies of what it refers to     `raw.rs`
+//!     Writing          encodes them: numbers for objects, blocks           `writing.rs`
+//!       translate      events of the engine as events of traces            `translate.rs`
+//!       Numbers        numbers of objects                                  `numbers.rs`
+//!     Sink             a file, or a ring of blocks                         `sink.rs`
+//!   writer             the thread that encodes and writes                  `writer.rs`
+//! ```
+//!
+//! **A call only leaves a note.** It copies its parameters and its result into the inbox, under a lock of its own that
+//! nobody holds for long. A thread encodes what is there and writes it, so no call waits for the disk. If the disk is
+//! slower than the program, the inbox grows up to a limit, beyond which events are dropped and counted.
+
+mod inbox;
+mod numbers;
+mod raw;
+mod recording;
+mod sink;
+mod source;
+mod translate;
+mod writer;
+mod writing;
+
+pub use recording::{Finished, OnFailure, Recording, RecordingOptions, Target};
+pub use source::{CallSiteFrame, Source, set_call_site};

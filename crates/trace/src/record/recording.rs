@@ -1,0 +1,305 @@
+//! [`Recording`]: a recording of allocators that is being made.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::recording::next_number;
+use vkmem_engine::{Allocator, AllocatorOptions};
+
+use super::inbox::Inbox;
+use super::raw::What;
+use super::sink::{Ring, Sink};
+use super::source::{Clock, Source};
+use super::writer;
+use super::writing::Writing;
+use crate::description::{BUDGETS, Description, ENGINE, NO, RECORDER, STAYS_MAPPED};
+use crate::error::Format;
+use crate::format::Encoder;
+
+/// Where a recording goes.
+pub enum Target {
+    /// An output, usually a file: written by a thread of the recording, block by block.
+    Writer(Box<dyn Write + Send>),
+    /// Memory that keeps at least so many of the last events.
+    Ring(u64),
+}
+
+/// What a recording says of the program, and its limits.
+#[derive(Clone, Debug, Default)]
+pub struct RecordingOptions {
+    /// The program.
+    pub program: Option<String>,
+    /// Name and version of the library.
+    pub library: Option<String>,
+    /// `VkPhysicalDeviceProperties::driverVersion`
+    pub driver_version: Option<u32>,
+    /// Extensions of Vulkan by name, and whether each is enabled.
+    pub extensions: Vec<(String, bool)>,
+    /// The most events that wait to be encoded; more are dropped. `None`: 131,072.
+    pub most_waiting: Option<usize>,
+    /// Called once, by the thread that writes, if the output fails.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// A function that is called when an output fails.
+#[derive(Clone)]
+pub struct OnFailure(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFailure")
+    }
+}
+
+/// What was recorded when a recording has ended.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// Number of events.
+    pub events: u64,
+    /// Number of calls that were dropped, as the disk was too slow.
+    pub dropped: u64,
+    /// Why the output failed, if it did; nothing after that was written.
+    pub error: Option<io::Error>,
+}
+
+struct State {
+    writing: Writing,
+    sink: Sink,
+    description: Description,
+    head: Vec<u8>,
+    spare: Vec<super::raw::Raw>,
+    dropped: u64,
+    error: Option<io::Error>,
+    allocators: u16,
+}
+
+/// What a recording, its thread and its sources share.
+pub(super) struct Shared {
+    pub inbox: Arc<Inbox>,
+    state: Mutex<State, rank::Recording>,
+    pub ends: AtomicBool,
+    /// Rounds of the thread.
+    pub written: AtomicU64,
+    has_failed: AtomicBool,
+    on_failure: Option<OnFailure>,
+    clock: Clock,
+}
+
+impl Shared {
+    /// Encodes what was told; returns the bytes to write.
+    pub fn encode(&self, all: bool) -> Vec<u8> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let (events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
+        state.writing.write_all(&events);
+        if dropped > 0 {
+            state.dropped += dropped;
+            let text = format!("{dropped} calls were not recorded").into_boxed_str();
+            let number = events.last().map_or(0, |it| it.head.number);
+            state.writing.write_mark(number, (self.clock)(), text);
+        }
+        state.spare = events;
+        // Not kept for long: what is in it may hold memory.
+        state.spare.clear();
+        let encoder = state.writing.encoder();
+        match &mut state.sink {
+            Sink::Ring(ring) => {
+                ring.take(encoder, all);
+                Vec::new()
+            }
+            Sink::Out { pending, has_head } => {
+                // Whoever reads the file meanwhile sees all up to now.
+                encoder.end_block();
+                let mut bytes = std::mem::take(pending);
+                if !*has_head && (encoder.complete() > 0 || all) {
+                    *has_head = true;
+                    bytes.extend_from_slice(&state.head);
+                }
+                encoder.take(&mut bytes);
+                bytes
+            }
+        }
+    }
+
+    /// Notes that the output failed.
+    pub fn fail(&self, error: io::Error) {
+        self.state.lock().error = Some(error);
+        self.inbox.close();
+        self.has_failed.store(true, Release);
+        if let Some(on_failure) = &self.on_failure {
+            (on_failure.0)();
+        }
+    }
+}
+
+/// A recording that is being made. [`attach`](Self::attach) it to allocators.
+pub struct Recording {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>, rank::RecordingThread>,
+    /// The process that the thread belongs to.
+    process: u32,
+}
+
+impl Recording {
+    /// Begins a recording.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the system gives no thread.
+    pub fn begin(target: Target, options: RecordingOptions) -> io::Result<Self> {
+        let (start, begin) = (SystemTime::now(), Instant::now());
+        let clock: Clock = Arc::new(move || begin.elapsed().as_nanos() as u64);
+        let process = std::process::id();
+        let start = start.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_nanos() as u64);
+        let settings = vec![(RECORDER.to_string(), ENGINE.to_string())];
+        let description = Description {
+            driver_version: options.driver_version,
+            extensions: options.extensions,
+            settings,
+            program: options.program,
+            process: Some(process),
+            library: options.library,
+            start: Some(start),
+            ..Description::new(Format::VkMem, (1, 0))
+        };
+        let (sink, out) = match target {
+            Target::Writer(out) => (Sink::Out { pending: Vec::new(), has_head: false }, Some(out)),
+            Target::Ring(least) => (Sink::Ring(Ring::new(least.max(1))), None),
+        };
+        let inbox = Arc::new(match options.most_waiting {
+            Some(most) => Inbox::with_room_for(most),
+            None => Inbox::new(),
+        });
+        let state = Mutex::new(State {
+            writing: Writing::new(),
+            sink,
+            head: Encoder::head(&description),
+            description,
+            spare: Vec::new(),
+            dropped: 0,
+            error: None,
+            allocators: 0,
+        });
+        let (ends, written, has_failed) = Default::default();
+        let on_failure = options.on_failure;
+        let shared = Shared { inbox, state, ends, written, has_failed, on_failure, clock };
+        let shared = Arc::new(shared);
+        let theirs = shared.clone();
+        let thread = thread::Builder::new().name("vk_mem record".into());
+        let thread = thread.spawn(move || writer::run(&theirs, out))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), process })
+    }
+
+    /// Records an allocator from now on. Its device is that of the head if it is the first one, which should be attached
+    /// before it allocates: what existed is to be told by [`Source::tell_state`]. Returns what it tells its events, and
+    /// who recorded it until now.
+    pub fn attach(&self, allocator: &Allocator, options: &AllocatorOptions) -> Arc<Source> {
+        let info = allocator.device().info();
+        let mut state = self.shared.state.lock();
+        let number = state.allocators;
+        state.allocators += 1;
+        state.writing.set_device(number, info);
+        if number == 0 {
+            let description = &mut state.description;
+            description.device = Some(info.clone());
+            description.options = Some(options.clone());
+            let mut say_no = |name: &str| description.settings.push((name.into(), NO.into()));
+            if !allocator.reports_budgets() {
+                say_no(BUDGETS);
+            }
+            if !allocator.device().may_stay_mapped() {
+                say_no(STAYS_MAPPED);
+            }
+            state.head = Encoder::head(&state.description);
+        }
+        drop(state);
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let source = Arc::new(Source { inbox, allocator: number, clock });
+        source.push(next_number(), What::CreateAllocator(Box::new(options.clone())), false);
+        allocator.set_recorder(Some(source.clone()));
+        source
+    }
+
+    /// Writes a text into the recording.
+    pub fn mark(&self, text: &str) {
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let source = Source { inbox, allocator: 0, clock };
+        source.push(next_number(), What::Mark(text.into()), false);
+    }
+
+    /// Returns whether the output has failed, as a full disk does: then nothing is recorded any more.
+    pub fn has_failed(&self) -> bool {
+        self.shared.has_failed.load(Acquire)
+    }
+
+    /// Returns number of events that were encoded, and of calls that were dropped.
+    pub fn counts(&self) -> (u64, u64) {
+        let mut state = self.shared.state.lock();
+        (state.writing.encoder().events(), state.dropped)
+    }
+
+    /// Waits until all that was told so far is written, or could not be.
+    pub fn flush(&self) {
+        // The round that runs now may have begun before.
+        let now = self.shared.written.load(Acquire);
+        while self.shared.written.load(Acquire) < now + 2 {
+            let is_over = self.thread.lock().as_ref().is_none_or(JoinHandle::is_finished);
+            if is_over {
+                return;
+            }
+            self.shared.inbox.hurry();
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// Writes what a ring has as a recording; returns the number of its events, `None` if this is no ring.
+    ///
+    /// # Errors
+    /// [`io::Error`] of the output.
+    pub fn save(&self, to: &mut dyn Write) -> Option<io::Result<u64>> {
+        self.shared.encode(true);
+        let mut bytes = Vec::new();
+        let events = {
+            let mut state = self.shared.state.lock();
+            let state = &mut *state;
+            let Sink::Ring(ring) = &state.sink else { return None };
+            ring.save(&state.head, state.writing.encoder(), &mut bytes)
+        };
+        // Without the lock: a disk may be slow.
+        Some(
+            events
+                .and_then(|events| to.write_all(&bytes).and_then(|()| to.flush()).map(|()| events)),
+        )
+    }
+
+    /// Ends the recording: waits until all is written. Allocators should not tell it anything any more.
+    pub fn finish(&self) -> Finished {
+        self.shared.ends.store(true, Release);
+        self.shared.inbox.hurry();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && std::process::id() == self.process
+        {
+            // An error means that the thread panicked, which was already printed.
+            let _ = thread.join();
+        }
+        let mut state = self.shared.state.lock();
+        let (events, dropped) = (state.writing.encoder().events(), state.dropped);
+        Finished { events, dropped, error: state.error.take() }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if std::process::id() == self.process {
+            self.shared.ends.store(true, Relaxed);
+            drop(self.finish());
+        }
+    }
+}

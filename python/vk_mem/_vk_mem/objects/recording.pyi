@@ -1,0 +1,46 @@
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, final
+
+_Reason = Literal["out_of_memory", "corruption"]
+
+@final
+class Ring:
+    def __new__(
+        cls,
+        events: int | None = None,
+        *,
+        path: str | PathLike[str] | None = None,
+        on: _Reason | Iterable[_Reason] | None = None,
+    ) -> Self: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def on(self) -> tuple[_Reason, ...]: ...
+    def save(self, path: str | PathLike[str] | None = None) -> int: ...
+
+@final
+class Recording:
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    def mark(self, text: str) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
