@@ -60,6 +60,7 @@ use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::device::Device;
+use crate::objects::recording::session_of_allocator;
 use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
@@ -392,7 +393,7 @@ impl Allocator {
             return Err(refused);
         }
         let frames = [frames_in_flight, options.frames_in_use];
-        let recorded = record::read(py, record);
+        let recorded = session_of_allocator(py, record);
         let state = AllocatorState::new(device_allocator, core, frames, (depth, strict), options);
         let state = Arc::new(state);
         if register(&state).is_err() {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyBool, PyString, PyTuple};
 use vkmem_engine::lock::{Mutex, rank};
 
 use crate::arguments::iterables;
@@ -12,6 +13,7 @@ use crate::arguments::numbers::unsigned;
 use crate::errors::{invalid, use_after_free};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;
+use crate::recording::environment;
 use crate::recording::session::{AutoSave, Place, Session};
 
 /// The most events of a ring.
@@ -232,5 +234,36 @@ impl Recording {
         };
         let over = if self.session.is_over() { ", closed" } else { "" };
         format!("<vk_mem.Recording in {place}{over}>")
+    }
+}
+
+/// Returns the recording that a value of `record` means, and whether it ends with the allocator.
+pub fn session_of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<(Arc<Session>, bool)> {
+    if let Ok(ring) = given.cast::<Ring>() {
+        return Ok((ring.get().session(py)?, false));
+    }
+    if let Ok(recording) = given.cast::<Recording>() {
+        return Ok((recording.get().session(py)?, false));
+    }
+    match given.extract::<PathBuf>() {
+        Ok(path) => Ok((Session::begin(py, Place::File(path))?, true)),
+        Err(_) => {
+            let kind = given.get_type().name().map_or("?".into(), |name| name.to_string());
+            Err(PyTypeError::new_err(format!(
+                "record must be a path, a vk_mem.Ring or a vk_mem.Recording, not {kind}"
+            )))
+        }
+    }
+}
+
+/// Reads `record` of an allocator: the recording, and whether it ends with the allocator.
+pub fn session_of_allocator(
+    py: Python<'_>,
+    given: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<(Arc<Session>, bool)>> {
+    match given {
+        None => Ok(environment::session(py)?.map(|session| (session, false))),
+        Some(off) if off.is(&**PyBool::new(py, false)) => Ok(None),
+        Some(given) => session_of(py, given).map(Some),
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeWarning;
@@ -13,7 +13,7 @@ use vkmem_engine::Error;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target};
 
-use super::failure;
+use super::failure::{Fails, Told};
 use crate::errors::invalid;
 use crate::interpreter::{detach, in_finaliser, without_gil};
 use crate::observe::event::{Event, EventKind};
@@ -57,9 +57,9 @@ pub struct Session {
 impl Session {
     /// Begins a recording. Raises `OSError` if the file cannot be written.
     pub fn begin(py: Python<'_>, place: Place) -> PyResult<Arc<Self>> {
-        let failed: Arc<OnceLock<failure::Told>> = Arc::default();
+        let failed: Arc<OnceLock<Told>> = Arc::default();
         let theirs = failed.clone();
-        let tell = move || theirs.get().into_iter().for_each(failure::Told::ask_to_tell);
+        let tell = move || theirs.get().into_iter().for_each(Told::ask_to_tell);
         let options = RecordingOptions {
             program: program(py),
             library: Some(concat!("vk-mem ", env!("CARGO_PKG_VERSION")).into()),
@@ -87,7 +87,8 @@ impl Session {
             is_over: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
         });
-        let _ = failed.set(failure::Told::new(Arc::downgrade(&session)));
+        let fails: Weak<dyn Fails> = Arc::<Self>::downgrade(&session);
+        let _ = failed.set(Told::new(fails));
         Ok(session)
     }
 
@@ -127,14 +128,6 @@ impl Session {
             let path = self.shown_path();
             let calls = finished.dropped;
             warn(py, &format!("{path}: {calls} calls were not recorded, as the disk was too slow"));
-        }
-    }
-
-    /// Warns once that the file cannot be written any more.
-    pub fn warn_of_failure(&self, py: Python<'_>) {
-        if !self.has_warned.swap(true, Ordering::AcqRel) {
-            let path = self.shown_path();
-            warn(py, &format!("{path}: the recording has ended, as its file cannot be written"));
         }
     }
 
@@ -178,6 +171,16 @@ impl Session {
     /// Saves the ring, if that is wanted when overwritten memory was found.
     pub fn note_corruption(&self) {
         self.save_by_itself(self.auto_save.on_corruption);
+    }
+}
+
+impl Fails for Session {
+    /// Warns once that the file cannot be written any more.
+    fn warn_of_failure(&self, py: Python<'_>) {
+        if self.is_here() && !self.has_warned.swap(true, Ordering::AcqRel) {
+            let path = self.shown_path();
+            warn(py, &format!("{path}: the recording has ended, as its file cannot be written"));
+        }
     }
 }
 

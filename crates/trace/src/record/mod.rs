@@ -10,6 +10,7 @@
 //!       Numbers        numbers of objects                                  `numbers.rs`
 //!     Sink             a file, or a ring of blocks                         `sink.rs`
 //!   writer             the thread that encodes and writes                  `writer.rs`
+//!     Shared           what it shares with the recording                   `shared.rs`
 //! ```
 //!
 //! **A call only leaves a note.** It copies its parameters and its result into the inbox, under a lock of its own that
@@ -20,11 +21,13 @@ mod inbox;
 mod numbers;
 mod raw;
 mod recording;
+mod shared;
 mod sink;
 mod source;
 mod translate;
 mod writer;
 mod writing;
 
-pub use recording::{Finished, OnFailure, Recording, RecordingOptions, Target};
+pub use recording::{Finished, Recording, RecordingOptions, Target};
+pub use shared::OnFailure;
 pub use source::{CallSiteFrame, Source, set_call_site};

@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +12,7 @@ use vkmem_engine::{Allocator, AllocatorOptions};
 
 use super::inbox::Inbox;
 use super::raw::What;
+use super::shared::{OnFailure, Shared, State};
 use super::sink::{Ring, Sink};
 use super::source::{Clock, Source};
 use super::writer;
@@ -48,16 +46,6 @@ pub struct RecordingOptions {
     pub on_failure: Option<OnFailure>,
 }
 
-/// A function that is called when an output fails.
-#[derive(Clone)]
-pub struct OnFailure(pub Arc<dyn Fn() + Send + Sync>);
-
-impl std::fmt::Debug for OnFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OnFailure")
-    }
-}
-
 /// What was recorded when a recording has ended.
 #[derive(Debug, Default)]
 pub struct Finished {
@@ -67,76 +55,6 @@ pub struct Finished {
     pub dropped: u64,
     /// Why the output failed, if it did; nothing after that was written.
     pub error: Option<io::Error>,
-}
-
-struct State {
-    writing: Writing,
-    sink: Sink,
-    description: Description,
-    head: Vec<u8>,
-    spare: Vec<super::raw::Raw>,
-    dropped: u64,
-    error: Option<io::Error>,
-    allocators: u16,
-}
-
-/// What a recording, its thread and its sources share.
-pub(super) struct Shared {
-    pub inbox: Arc<Inbox>,
-    state: Mutex<State, rank::Recording>,
-    pub ends: AtomicBool,
-    /// Rounds of the thread.
-    pub written: AtomicU64,
-    has_failed: AtomicBool,
-    on_failure: Option<OnFailure>,
-    clock: Clock,
-}
-
-impl Shared {
-    /// Encodes what was told; returns the bytes to write.
-    pub fn encode(&self, all: bool) -> Vec<u8> {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let (events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
-        state.writing.write_all(&events);
-        if dropped > 0 {
-            state.dropped += dropped;
-            let text = format!("{dropped} calls were not recorded").into_boxed_str();
-            let number = events.last().map_or(0, |it| it.head.number);
-            state.writing.write_mark(number, (self.clock)(), text);
-        }
-        state.spare = events;
-        // Not kept for long: what is in it may hold memory.
-        state.spare.clear();
-        let encoder = state.writing.encoder();
-        match &mut state.sink {
-            Sink::Ring(ring) => {
-                ring.take(encoder, all);
-                Vec::new()
-            }
-            Sink::Out { pending, has_head } => {
-                // Whoever reads the file meanwhile sees all up to now.
-                encoder.end_block();
-                let mut bytes = std::mem::take(pending);
-                if !*has_head && (encoder.complete() > 0 || all) {
-                    *has_head = true;
-                    bytes.extend_from_slice(&state.head);
-                }
-                encoder.take(&mut bytes);
-                bytes
-            }
-        }
-    }
-
-    /// Notes that the output failed.
-    pub fn fail(&self, error: io::Error) {
-        self.state.lock().error = Some(error);
-        self.inbox.close();
-        self.has_failed.store(true, Release);
-        if let Some(on_failure) = &self.on_failure {
-            (on_failure.0)();
-        }
-    }
 }
 
 /// A recording that is being made. [`attach`](Self::attach) it to allocators.

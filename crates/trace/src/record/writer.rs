@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
-use super::recording::Shared;
+use super::shared::Shared;
 
 /// Encodes and writes until the recording ends. If the output fails, what follows is dropped.
 pub(super) fn run(shared: &Arc<Shared>, mut to: Option<Box<dyn Write + Send>>) {

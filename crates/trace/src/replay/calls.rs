@@ -246,8 +246,13 @@ impl Worker<'_> {
             PoolKey::Custom(_) => true,
         };
         let _: Result<(), Error> = match event.call {
-            Call::QueryBudget { trims: true } => self.timed(kind, || Ok(engine.refresh_budget())),
-            Call::QueryBudget { .. } => self.timed(kind, || Ok(drop(engine.heap_budgets()))),
+            Call::QueryBudget { trims } => self.timed(kind, || {
+                match trims {
+                    true => engine.refresh_budget(),
+                    false => drop(engine.heap_budgets()),
+                }
+                Ok(())
+            }),
             Call::EndQuarantine { all: true } => {
                 self.timed(kind, || Ok(_ = engine.end_quarantines()))
             }

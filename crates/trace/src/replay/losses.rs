@@ -35,7 +35,9 @@ impl EvictionOwner for LossWatcher {
     ) -> Result<bool, Vec<AllocationId>> {
         let mut all = self.refused.lock();
         let is_this = |refused: &Vec<AllocationId>| refused.iter().all(|it| victims.contains(it));
-        if let Some(refused) = all.pop_front_if(|it| is_this(it)) {
+        if all.front().is_some_and(is_this)
+            && let Some(refused) = all.pop_front()
+        {
             return Err(refused);
         }
         drop(all);

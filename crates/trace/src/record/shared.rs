@@ -1,0 +1,98 @@
+//! [`Shared`]: what a recording, its thread and its sources share.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Release};
+
+use vkmem_engine::lock::{Mutex, rank};
+
+use super::inbox::Inbox;
+use super::raw::Raw;
+use super::sink::Sink;
+use super::source::Clock;
+use super::writing::Writing;
+use crate::description::Description;
+
+/// A function that is called when an output fails.
+#[derive(Clone)]
+pub struct OnFailure(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFailure")
+    }
+}
+
+/// What is encoded, and where it goes.
+pub(super) struct State {
+    pub writing: Writing,
+    pub sink: Sink,
+    pub description: Description,
+    /// The head of the file.
+    pub head: Vec<u8>,
+    pub spare: Vec<Raw>,
+    /// Number of calls that were dropped.
+    pub dropped: u64,
+    pub error: Option<io::Error>,
+    /// Number of allocators so far.
+    pub allocators: u16,
+}
+
+/// What a recording, its thread and its sources share.
+pub(super) struct Shared {
+    pub inbox: Arc<Inbox>,
+    pub state: Mutex<State, rank::Recording>,
+    pub ends: AtomicBool,
+    /// Rounds of the thread.
+    pub written: AtomicU64,
+    pub has_failed: AtomicBool,
+    pub on_failure: Option<OnFailure>,
+    pub clock: Clock,
+}
+
+impl Shared {
+    /// Encodes what was told; returns the bytes to write.
+    pub fn encode(&self, all: bool) -> Vec<u8> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let (events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
+        state.writing.write_all(&events);
+        if dropped > 0 {
+            state.dropped += dropped;
+            let text = format!("{dropped} calls were not recorded").into_boxed_str();
+            let number = events.last().map_or(0, |it| it.head.number);
+            state.writing.write_mark(number, (self.clock)(), text);
+        }
+        state.spare = events;
+        // Not kept for long: what is in it may hold memory.
+        state.spare.clear();
+        let encoder = state.writing.encoder();
+        match &mut state.sink {
+            Sink::Ring(ring) => {
+                ring.take(encoder, all);
+                Vec::new()
+            }
+            Sink::Out { pending, has_head } => {
+                // Whoever reads the file meanwhile sees all up to now.
+                encoder.end_block();
+                let mut bytes = std::mem::take(pending);
+                if !*has_head && (encoder.complete() > 0 || all) {
+                    *has_head = true;
+                    bytes.extend_from_slice(&state.head);
+                }
+                encoder.take(&mut bytes);
+                bytes
+            }
+        }
+    }
+
+    /// Notes that the output failed.
+    pub fn fail(&self, error: io::Error) {
+        self.state.lock().error = Some(error);
+        self.inbox.close();
+        self.has_failed.store(true, Release);
+        if let Some(on_failure) = &self.on_failure {
+            (on_failure.0)();
+        }
+    }
+}
