@@ -44,6 +44,12 @@ SHOWS = {
         "a column of a table, converted on the way",
     ],
     "virtual_block": ["material 7: slots 0 to 15", "600 slots at", "1 left"],
+    "what_if": [
+        "played again, 720 of 720 are where they were",
+        "everything fits, peak",
+        " allocations fail, peak",
+        "Blocks of 16 MiB would have saved 192 MiB",
+    ],
 }
 
 

@@ -18,6 +18,7 @@ from attacks import (  # noqa: F401  (they register themselves)
     servers,
     shutdown,
     threads,
+    traces,
 )
 from attacks.registry import ATTACKS, Budget, Failed, attack
 

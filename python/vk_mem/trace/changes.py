@@ -1,4 +1,4 @@
-"""Events of defragmentations, of the driver, and marks."""
+"""Events of defragmentations, of the driver, of budgets and quarantine, and marks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ __all__ = [
     "EndDefragmentation",
     "EndMove",
     "EndPass",
+    "EndQuarantine",
     "Failed",
     "FreeMemory",
+    "KeepSource",
+    "LimitPasses",
+    "MakeEvictable",
     "Mark",
+    "MergeFreed",
+    "Prefetch",
     "ProposeMove",
+    "QueryBudget",
+    "RefuseLosses",
+    "RefuseMoves",
     "Trim",
 ]
 
@@ -212,3 +221,108 @@ class Mark(Event):
     """Its text."""
 
     kind: ClassVar[str] = "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryBudget(Event):
+    """The driver was asked for usage and budgets of its heaps."""
+
+    trims: bool
+    """Whether empty blocks of heaps above their budget were given back."""
+
+    kind: ClassVar[str] = "query_budget"
+
+
+@dataclass(frozen=True, slots=True)
+class EndQuarantine(Event):
+    """Freed memory in quarantine was given out again."""
+
+    all: bool
+    """Whether all of it was, or what was overdue."""
+
+    kind: ClassVar[str] = "end_quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFreed(Event):
+    """Freed regions of a pool were merged to count them, which decides where the next ones go."""
+
+    pool: int | None
+    """Number of the pool."""
+    memory_type: int | None
+    """Memory type of the default pool, if it is that of one."""
+
+    kind: ClassVar[str] = "merge_freed"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch(Event):
+    """A thread looked whether a pool needs its next block, and allocated it if so."""
+
+    pool: int | None
+    """Number of the pool."""
+    memory_type: int | None
+    """Memory type of the default pool, if it is that of one."""
+
+    kind: ClassVar[str] = "prefetch"
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseMoves(Event):
+    """The program refused to let allocations move in the pass that follows."""
+
+    run: int
+    """Number of the run."""
+    allocations: tuple[int, ...]
+    """Numbers of the allocations."""
+
+    kind: ClassVar[str] = "refuse_moves"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPasses(Event):
+    """The limits of the passes to come changed."""
+
+    run: int
+    """Number of the run."""
+    max_bytes: int
+    """The most bytes that a pass moves; 0 for no limit."""
+    max_moves: int
+    """The most allocations that a pass moves; 0 for no limit."""
+
+    kind: ClassVar[str] = "limit_passes"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSource(Event):
+    """The allocation whose move ends next leaves its old place allocated, under a number of its
+    own, until that is freed."""
+
+    allocation: int
+    """Number of the old place."""
+    of: int
+    """Number of the allocation that moves."""
+
+    kind: ClassVar[str] = "keep_source"
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseLosses(Event):
+    """The program refused to lose allocations in the call that follows, as they are in use."""
+
+    allocations: tuple[int, ...]
+    """Numbers of the allocations."""
+
+    kind: ClassVar[str] = "refuse_losses"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeEvictable(Event):
+    """An allocation can be lost from now on, or cannot any more."""
+
+    allocation: int
+    """Number of the allocation."""
+    priority: float | None
+    """Its priority from 0 to 1; None: it cannot be lost any more."""
+
+    kind: ClassVar[str] = "make_evictable"
