@@ -231,18 +231,18 @@ def test_an_interrupt_frees_nothing_that_is_looked_at() -> None:
         interrupter = Interrupter(places + 1)
         sys.setprofile(interrupter)
         try:
-            heap._release_abandoned()
+            heap._free_due()
         except KeyboardInterrupt:
             pass
         finally:
             sys.setprofile(None)
         for frame in (2, 3):
             allocator.set_current_frame_index(frame * (FRAMES + 1))
-            heap._release_abandoned()
+            heap._free_due()
         assert heap.allocated == 3 * 256, places
         for view in views:
             view.close()
-        heap._release_abandoned()
+        heap._free_due()
         assert heap.allocated == 0, places
         heap.close()
         allocator.close()

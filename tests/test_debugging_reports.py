@@ -116,23 +116,23 @@ def test_the_report(device: SimulatedDevice) -> None:
         assert error.record is not None and error.after is not None and error.before is not None
         place = error.record.offset
         # Where the margins of the neighbours begin that are next to its own.
-        behind = error.after.offset - place - 16
+        behind = error.after.offset - place - margin
         before = error.before.offset + 256 - place
         for flips, looks in [
             ([(256, 1)], "a write past its own end"),
             (
-                [(256, 16)],
+                [(256, margin)],
                 "a write past its own end: the margin of Buffer 'c' on that side is intact",
             ),
             (
-                [(256, 16), (behind, 1)],
+                [(256, margin), (behind, 1)],
                 "a write past its own end, or a write before the start of Buffer 'c'",
             ),
-            ([(271, 1)], f"{astray}: the margin of Buffer 'c' on that side is intact"),
-            ([(271, 1), (behind, 1)], "a write before the start of Buffer 'c'"),
-            ([(-16, 1)], f"{astray}: the margin of Buffer 'a' on that side is intact"),
-            ([(-16, 16)], "a write before its own start: the margin of Buffer 'a' on that side"),
-            ([(-16, 2), (before, 1)], "a write past the end of Buffer 'a'"),
+            ([(255 + margin, 1)], f"{astray}: the margin of Buffer 'c' on that side is intact"),
+            ([(255 + margin, 1), (behind, 1)], "a write before the start of Buffer 'c'"),
+            ([(-margin, 1)], f"{astray}: the margin of Buffer 'a' on that side is intact"),
+            ([(-margin, margin)], "a write before its own start: the margin of Buffer 'a' on that side"),
+            ([(-margin, 2), (before, 1)], "a write past the end of Buffer 'a'"),
         ]:
             for flip in flips:
                 it.flip(*flip)

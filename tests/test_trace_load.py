@@ -28,7 +28,7 @@ RENAMED = {(Group, "calls"): "kind", (ProposeMove, "move"): "kind"}
 def test_all_formats_are_read(path: Path) -> None:
     trace = load(path)
     assert len(trace) > 0 and trace.source == path.name
-    formats = {"vma": "vma", "rmm": "rmm", "snapshot": "pytorch"}
+    formats = {"vma": "vma", "rmm": "rmm", "snapshot": "pytorch", "pytorch": "pytorch"}
     assert trace.description.format == formats[re.split(r"\W", path.name)[0]]
     assert trace.cut is None and trace.unknown_events == 0
     data = path.read_bytes()

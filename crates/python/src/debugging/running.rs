@@ -30,6 +30,8 @@ struct Threads {
 #[derive(Default)]
 pub struct Running {
     threads: Mutex<Threads, rank::DebugChecks>,
+    /// Whether there may be interrupts.
+    has_interrupts: AtomicBool,
     /// What the device still uses of checks that were interrupted.
     unfinished: Mutex<Vec<UnfinishedCheck>, rank::DebugChecks>,
     /// Whether all was checked for the last time: the interpreter exits.
@@ -102,7 +104,7 @@ impl Running {
         match looked {
             Some(Ok(())) => false,
             Some(Err(raised)) => {
-                self.threads.lock().interrupts.push((thread::current().id(), raised));
+                self.interrupt(raised);
                 true
             }
             // Without an interpreter nobody waits any more.
@@ -112,7 +114,14 @@ impl Running {
 
     /// Keeps an exception that this thread has to raise at the end of its call.
     pub fn interrupt(&self, raised: PyErr) {
-        self.threads.lock().interrupts.push((thread::current().id(), raised));
+        let mut threads = self.threads.lock();
+        threads.interrupts.push((thread::current().id(), raised));
+        self.has_interrupts.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a thread may have an exception to raise.
+    pub fn has_interrupts(&self) -> bool {
+        self.has_interrupts.load(Ordering::Relaxed)
     }
 
     /// Takes the first exception that this thread has to raise.
@@ -120,7 +129,9 @@ impl Running {
         let me = thread::current().id();
         let mut threads = self.threads.lock();
         let at = threads.interrupts.iter().position(|it| it.0 == me)?;
-        Some(threads.interrupts.remove(at).1)
+        let (_, raised) = threads.interrupts.remove(at);
+        self.has_interrupts.store(!threads.interrupts.is_empty(), Ordering::Relaxed);
+        Some(raised)
     }
 
     /// Keeps what the device still uses.

@@ -209,7 +209,9 @@ impl DebugState {
     pub(super) fn has_news(&self) -> bool {
         loop {
             let mut records = self.records.lock();
-            let Some(object) = records.take_ended_object() else { return records.has_news() };
+            let Some(object) = records.take_ended_object() else {
+                return records.has_news() || self.running.has_interrupts();
+            };
             drop(records);
             drop(object);
         }
