@@ -67,7 +67,7 @@ impl EvictionOwner for Owner {
     ) -> Result<bool, Vec<AllocationId>> {
         let mut asked = self.0.lock().expect("no panic");
         *asked += 1;
-        if *asked % 4 == 0 {
+        if asked.is_multiple_of(4) {
             return Err(victims[..1].to_vec());
         }
         drop(asked);

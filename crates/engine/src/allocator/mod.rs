@@ -138,7 +138,7 @@ impl Allocator {
             pools,
             names: Names::default(),
             more_maps: MoreMaps::default(),
-            eviction: Eviction::new(options.frames_in_use, ledger),
+            eviction: Eviction::new(options.frames_in_use, ledger.recorder.clone()),
         })
     }
 

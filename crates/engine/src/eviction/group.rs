@@ -9,9 +9,8 @@ use super::rule::{Priority, Rule};
 use super::stamps::{CHUNK, Chunk, Clock, Stamp, State};
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId, PoolKey, SlotKey};
-use crate::heap::ledger::HeapLedger;
 use crate::lock::{Mutex, MutexGuard, rank};
-use crate::recording::{Told, is_active};
+use crate::recording::{RecorderSlot, Told, is_active};
 
 const NO_ROOM: Error = Error::NoHostMemory("an evictable allocation");
 /// The record of a region that is not evictable.
@@ -95,7 +94,8 @@ pub(super) struct Group {
     /// Frames after its last use in which an allocation cannot be lost.
     pub frames_in_use: u64,
     clock: Arc<Clock>,
-    ledger: Arc<HeapLedger>,
+    /// Not the ledger that has it: what is evictable may outlive the allocator.
+    recorder: Arc<RecorderSlot>,
     records: Mutex<Records, rank::Evictables>,
 }
 
@@ -105,10 +105,10 @@ impl Group {
         (memory_type_index, heap): (u32, u32),
         frames_in_use: u64,
         clock: &Arc<Clock>,
-        ledger: &Arc<HeapLedger>,
+        recorder: &Arc<RecorderSlot>,
     ) -> Self {
-        let (clock, ledger, records) = (clock.clone(), ledger.clone(), Mutex::default());
-        Self { key, memory_type_index, heap, frames_in_use, clock, ledger, records }
+        let (clock, recorder, records) = (clock.clone(), recorder.clone(), Mutex::default());
+        Self { key, memory_type_index, heap, frames_in_use, clock, recorder, records }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Records, rank::Evictables> {
@@ -162,7 +162,7 @@ impl Group {
     /// Tells who records the allocator of the first use of an allocation in a frame.
     #[cold]
     pub fn tell_use(&self, record: u32) {
-        if self.ledger.recorder.is_set() {
+        if self.recorder.is_set() {
             self.tell_of(&self.lock(), record, Told::Touch);
         }
     }
@@ -171,19 +171,19 @@ impl Group {
     #[cold]
     pub fn tell_losses(&self, marks: &[Mark]) {
         if let Some(ids) = collect(marks.iter().map(|mark| mark.id)) {
-            self.ledger.recorder.tell_now(&Told::Lose(&ids));
+            self.recorder.tell_now(&Told::Lose(&ids));
         }
     }
 
     /// Tells who records the allocator of a move that makes room.
     #[cold]
     pub fn tell_move(&self, source: AllocationId, destination: &Allocation) {
-        self.ledger.recorder.tell_now(&Told::MoveForRoom(source, destination));
+        self.recorder.tell_now(&Told::MoveForRoom(source, destination));
     }
 
     fn tell_of(&self, records: &Records, record: u32, told: fn(AllocationId) -> Told<'static>) {
         if let Some(id) = records.records[record as usize].id {
-            self.ledger.recorder.tell_now(&told(id));
+            self.recorder.tell_now(&told(id));
         }
     }
 

@@ -11,10 +11,9 @@ use super::rule::{Priority, Reach, Rule};
 use super::stamps::Clock;
 use crate::error::Error;
 use crate::handle::{Allocation, AllocationId, PoolKey};
-use crate::heap::ledger::HeapLedger;
 use crate::lock::{RwLock, rank};
 use crate::pools::pool::Pool;
-use crate::recording::Told;
+use crate::recording::{RecorderSlot, Told};
 
 /// Chunks of allocations whose bounds are corrected in a frame: 10 to 15 us if none of them is in the cache.
 const CORRECTIONS: usize = 24;
@@ -51,17 +50,16 @@ impl EvictionStatistics {
 pub(crate) struct Eviction {
     pub(super) clock: Arc<Clock>,
     frames_in_use: u64,
-    /// Has who records losses and uses.
-    ledger: Arc<HeapLedger>,
+    recorder: Arc<RecorderSlot>,
     groups: RwLock<HashMap<GroupKey, Arc<Group>>, rank::EvictablePools>,
     owner: RwLock<Option<Arc<dyn EvictionOwner>>, rank::EvictionOwner>,
 }
 
 impl Eviction {
     /// Creates a registry without allocations; `frames_in_use` applies to pools without a value of their own.
-    pub fn new(frames_in_use: u64, ledger: Arc<HeapLedger>) -> Self {
+    pub fn new(frames_in_use: u64, recorder: Arc<RecorderSlot>) -> Self {
         let (clock, groups, owner) = (Arc::default(), RwLock::default(), RwLock::default());
-        Self { clock, frames_in_use, ledger, groups, owner }
+        Self { clock, frames_in_use, recorder, groups, owner }
     }
 
     /// Sets the frame, and corrects some of the bounds of the groups, so that requests find them correct. Takes some
@@ -95,7 +93,7 @@ impl Eviction {
     /// Tells who records the allocator what its owner refused to lose.
     #[cold]
     pub(super) fn tell_refused(&self, in_use: &[AllocationId]) {
-        self.ledger.recorder.tell_now(&Told::RefuseLosses(in_use));
+        self.recorder.tell_now(&Told::RefuseLosses(in_use));
     }
 
     pub(super) fn owner(&self) -> Option<Arc<dyn EvictionOwner>> {
@@ -125,7 +123,7 @@ impl Eviction {
         let mut groups = self.groups.write();
         groups.try_reserve(1).map_err(|_| Error::NoHostMemory("an evictable allocation"))?;
         let memory = (rules.memory_type_index, pool.heap());
-        let group = || Group::new(key, memory, frames_in_use, &self.clock, &self.ledger);
+        let group = || Group::new(key, memory, frames_in_use, &self.clock, &self.recorder);
         Ok(groups.entry(key).or_insert_with(|| Arc::new(group())).clone())
     }
 

@@ -54,7 +54,7 @@ pub struct HeapLedger {
     /// Gives memory back later. What waits for it is still counted here.
     pub reclaimer: Reclaimer,
     /// Who records the allocator. Here, as whatever calls the driver has the ledger.
-    pub recorder: RecorderSlot,
+    pub recorder: Arc<RecorderSlot>,
 }
 
 /// Memory objects of a heap that are about to be freed in exchange for a booking.
@@ -177,7 +177,7 @@ impl HeapLedger {
             pressure: Pressure::default(),
             events: MemoryEvents::default(),
             reclaimer: Reclaimer::default(),
-            recorder: RecorderSlot::default(),
+            recorder: Arc::default(),
             device,
         };
         ledger.refresh();
