@@ -88,8 +88,8 @@ def main() -> None:
     saved = recorded.peak_held.bytes - best.peak_held.bytes
     print(
         f"Blocks of {best.name} would have saved {saved // MIB} MiB of "
-        f"{recorded.peak_held.bytes // MIB}, for {best.device_allocations} calls of vkAllocateMemory "
-        f"instead of {recorded.device_allocations}."
+        f"{recorded.peak_held.bytes // MIB}, for {best.device_allocations} calls of "
+        f"vkAllocateMemory instead of {recorded.device_allocations}."
     )
 
 

@@ -114,6 +114,13 @@ def test_threads_as_recorded_play_the_same_calls() -> None:
     )
 
 
+def test_an_allocator_ends_with_what_may_be_lost_in_it() -> None:
+    made = "1,0.000,0,vmaCreateBuffer,0,64,32,0,8,2,0,0,0,0000000000000000,0000000000000001,"
+    report = load(vma_text([made, "1,0.000,0,vmaDestroyAllocator"])).replay()
+    assert report.leftovers.allocations == 1 and report.snapshot().total.block_count == 0
+    assert report.live == report.held == 0 and report.losses.count == 0
+
+
 def test_until_shows_the_moment_before_an_event() -> None:
     trace = load(VEGA)
     for end in range(len(trace) + 1):

@@ -14,15 +14,16 @@ from vk_mem.trace import load
 
 DATA = Path(__file__).parents[2] / "crates/trace/tests/data"
 LONGEST = 60_000
-"""Bytes of a file: mutations of longer ones would take most of the time for parts that are alike."""
+"""Bytes of a file: longer ones have more of the same."""
 MOST = 400_000_000
 """Bytes that a file may take in memory."""
 JUNK = (
     b"\0", b"\xff", b"\x80" * 10, b"\xff" * 9 + b"\x7f", b",", b"\n", b"\r\n", b"-1", b"1e9",
-    b"18446744073709551615", b"18446744073709551616", b"0000000000000001", b"(nil)", b"Config,Begin",
-    b"Config,End", b"vmaCreateAllocator", b"vmaDestroyBuffer", b"allocate", b"free", b"\x80\x05",
-    b"(dq\x00", b"}", b"]", b"\x94", b"h\xff", b"j\xff\xff\xff\xff", b"X\xff\xff\xff\x7f", b"cos\nsystem\n",
-    b"\x93", b"R", b".", b"\xef\xbb\xbf", "é\u202e".encode(),
+    b"18446744073709551615", b"18446744073709551616", b"0000000000000001", b"(nil)",
+    b"Config,Begin", b"Config,End", b"vmaCreateAllocator", b"vmaDestroyBuffer",
+    b"allocate", b"free", b"\x80\x05",
+    b"(dq\x00", b"}", b"]", b"\x94", b"h\xff", b"j\xff\xff\xff\xff", b"X\xff\xff\xff\x7f",
+    b"cos\nsystem\n", b"\x93", b"R", b".", b"\xef\xbb\xbf", "é\u202e".encode(),
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def mutated(dice: random.Random, files: list[bytes]) -> bytes:
 
 @attack("traces", short=150)
 def mutated_traces(seed: int, budget: Budget) -> None:
-    """Changes recordings at random: each is refused with one TraceError, or read, played, written."""
+    """Changes recordings at random: each is refused with a TraceError, or read, played, written."""
     files = samples()
     folder = Path(tempfile.mkdtemp())
     for number, dice in budget.cases(seed):

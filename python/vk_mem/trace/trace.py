@@ -280,8 +280,7 @@ class ReplayReport:
 
     @property
     def allocators(self) -> tuple[int, ...]:
-        """Numbers of the allocators that exist at the end; none in a comparison, which keeps
-        none."""
+        """Numbers of the allocators that were created; none in a comparison, which keeps none."""
         return tuple(self._data.allocators())
 
     @property
@@ -294,12 +293,12 @@ class ReplayReport:
         """Returns a dump of an allocator as it is at the end, as `Allocator.build_stats_string`
         makes them; with `until=`, as it is before that event.
 
-        Raises `TraceError` if there is no such allocator: it was destroyed or never there, or the
-        report is one of `Trace.compare`.
+        That of an allocator that was destroyed is empty. Raises `TraceError` if there is no such
+        allocator, or the report is one of `Trace.compare`.
         """
         text = self._data.dump(allocator, detailed)
         if text is None:
-            raise TraceError(f"there is no allocator {allocator} at the end of the replay")
+            raise TraceError(f"the replay has kept no allocator {allocator}")
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -139,7 +139,7 @@ impl ReplayedData {
         self.report.to_string()
     }
 
-    /// Numbers of the allocators that exist.
+    /// Numbers of the allocators that were created.
     fn allocators(&self) -> Vec<u16> {
         match &self.allocators {
             Allocators::Live(replayed) => replayed.allocators(),

@@ -367,23 +367,29 @@ impl Worker<'_> {
 
     /// Frees what the program did not.
     fn free_all(&mut self, allocator: u16, instance: &Instance) {
-        let (mut ids, mut bytes) = (Vec::new(), 0_u64);
+        let (mut ids, mut evictables, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
         self.world.allocations.each(|live: &mut Live| {
             let kind = std::mem::replace(&mut live.kind, LiveKind::Lost);
             if live.allocator != allocator {
                 live.kind = kind;
                 return;
             }
-            let is_memory = match kind {
-                LiveKind::Memory => true,
-                LiveKind::Evictable(it) => !it.end(),
-                LiveKind::Alias | LiveKind::Lost => false,
-            };
-            if is_memory {
-                ids.push(live.allocation.id);
-                bytes = bytes.saturating_add(live.size);
+            match kind {
+                LiveKind::Memory => {
+                    ids.push(live.allocation.id);
+                    bytes = bytes.saturating_add(live.size);
+                }
+                LiveKind::Evictable(it) => evictables.push((it, live.allocation.id, live.size)),
+                LiveKind::Alias | LiveKind::Lost => {}
             }
         });
+        // Their end takes a lock that comes before those of objects.
+        for (evictable, id, size) in evictables {
+            if !evictable.end() {
+                ids.push(id);
+                bytes = bytes.saturating_add(size);
+            }
+        }
         drop(instance.allocator.free_many(&ids));
         self.world.gauges.free(bytes);
     }

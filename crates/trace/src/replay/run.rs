@@ -59,7 +59,7 @@ impl Replayed {
         self.report
     }
 
-    /// Returns the numbers of the allocators that exist.
+    /// Returns the numbers of the allocators that were created.
     pub fn allocators(&self) -> Vec<u16> {
         self.world.instances().map(|(number, _)| number).collect()
     }
