@@ -46,16 +46,13 @@ from vk_mem.debugging.options import Debug
 from vk_mem.dump import Dump
 from vk_mem.errors import CorruptionError, VkMemError
 from vk_mem.memory.buffer_range import BufferRange
-from vk_mem.memory.defragmentation import (
-    DefragmentationPolicy,
-    DefragmentationStatistics,
-    Move,
-)
+from vk_mem.memory.defragmentation import DefragmentationPolicy, DefragmentationStatistics, Move
 from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.observe.faults import FaultReport
 from vk_mem.observe.leaks import Leaks
 from vk_mem.observe.tables import HeapBudgets
 
+_RecordTo = str | PathLike[str] | Ring | Recording
 _Thoroughness = Literal["fast", "balanced", "full", "extensive"]
 _OnMove = TypeVar("_OnMove", bound=Callable[[list[Move]], object] | None)
 _OnCorruption = TypeVar("_OnCorruption", bound=Callable[[CorruptionError], object] | None)
@@ -85,7 +82,7 @@ class Allocator:
         frames_in_use: int | None = None,
         evict_over_budget: bool = False,
         debug: Debug | None = None,
-        record: str | PathLike[str] | Ring | Recording | Literal[False] | None = None,
+        record: _RecordTo | Literal[False] | None = None,
     ) -> Self: ...
     @property
     def debug(self) -> Debug | None: ...
@@ -397,6 +394,4 @@ class _HeapDebugger:
     def report(self) -> None: ...
     def end(self) -> None: ...
 
-def record(
-    allocator: Allocator | Iterable[Allocator], to: str | PathLike[str] | Ring | Recording
-) -> Recording: ...
+def record(allocator: Allocator | Iterable[Allocator], to: _RecordTo) -> Recording: ...
