@@ -67,7 +67,7 @@ fn neighbours_of_one_are_those_of_a_walk() {
                 let gone = live.swap_remove(step * 7 % live.len());
                 drop(allocator.free(gone.id).unwrap());
             } else if let Ok(made) = make(&world, pool, 200 + (step as u64 * 37) % 3000) {
-                allocator.note_filled(made.id).unwrap();
+                allocator.note_filled(made.id, 0).unwrap();
                 live.push(made);
             }
             if step % 50 != 49 {

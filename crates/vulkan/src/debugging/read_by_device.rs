@@ -233,7 +233,7 @@ mod tests {
 
     fn guarded(offset: u64) -> GuardedRange {
         let (is, neighbours) = (GuardedUse::BackMargin, [None; 2]);
-        GuardedRange { offset, size: 16, is, id: None, neighbours }
+        GuardedRange { offset, size: 16, from_start: 0, is, id: None, neighbours }
     }
 
     #[test]

@@ -152,7 +152,8 @@ fn a_failure_of_the_invalidate_is_told_and_no_finding() {
         let invalidates = || world.driver.device().call_count(Call::Invalidate);
         let before = invalidates();
         let calls = each_call_fails(&world, error, || {
-            let checked = world.debugger.check(&world.allocator, !0, None, &|_| None)?;
+            let done = world.debugger.check(&world.allocator, (!0, None), &|_| None, &|| false);
+            let checked = checked(done)?;
             assert_eq!((checked.findings, checked.unchecked), (vec![], vec![]));
             assert_eq!(checked.ranges, 2);
             Ok(())

@@ -232,7 +232,8 @@ fn protected_resources_are_left_out_and_no_rule_is_broken() {
         assert_eq!(parts, [LeftOutPart::Contents, LeftOutPart::Margins], "{left_out:?}");
         assert!(left_out[0].why.contains("PROTECTED"), "{}", left_out[0].why);
         // Nothing of it was filled, so nothing is looked at.
-        let checked = world.debugger.check(&world.allocator, !0, None, &|_| None).unwrap();
+        let checked =
+            world.debugger.check(&world.allocator, (!0, None), &|_| None, &|| false).unwrap();
         assert_eq!((checked.ranges, checked.unchecked), (0, vec![]));
         // SAFETY: live and not in use.
         let left_out =
