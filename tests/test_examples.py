@@ -16,7 +16,7 @@ SHOWS = {
     "buffer_heap": ["1000 meshes in", "written and read back"],
     "corruption": [
         "new memory is NaN: True",
-        "8 of the 16 bytes behind it were overwritten",
+        "8 of the 32 bytes behind it were overwritten",
         "4 bytes before its start",
         "16 bytes were written after it was freed",
         "freed in frame 0",
