@@ -131,7 +131,10 @@ def test_the_report(device: SimulatedDevice) -> None:
             ([(255 + margin, 1)], f"{astray}: the margin of Buffer 'c' on that side is intact"),
             ([(255 + margin, 1), (behind, 1)], "a write before the start of Buffer 'c'"),
             ([(-margin, 1)], f"{astray}: the margin of Buffer 'a' on that side is intact"),
-            ([(-margin, margin)], "a write before its own start: the margin of Buffer 'a' on that side"),
+            (
+                [(-margin, margin)],
+                "a write before its own start: the margin of Buffer 'a' on that side",
+            ),
             ([(-margin, 2), (before, 1)], "a write past the end of Buffer 'a'"),
         ]:
             for flip in flips:
