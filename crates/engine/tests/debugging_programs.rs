@@ -42,7 +42,7 @@ type Ranges = BTreeMap<(u64, u64, bool), (GuardedUse, AllocationId)>;
 
 /// Returns the last bytes of an allocation that are said to be no part of its buffer.
 fn slack_of(it: &Allocation) -> u64 {
-    (it.id.key.index() as u64 % 7).min(it.size)
+    (it.id.key.index() as u64 % 7).min(it.size - 1)
 }
 
 struct Model {
@@ -236,7 +236,8 @@ impl Model {
         }
         let mut found = Ranges::new();
         for memory in allocator.guarded_ranges(!0, None, false).unwrap() {
-            assert!(memory.ranges.windows(2).all(|two| two[0].offset < two[1].offset));
+            let ascend = memory.ranges.windows(2).all(|two| two[0].offset < two[1].offset);
+            assert!(ascend, "{:?}", memory.ranges);
             for it in &memory.ranges {
                 let (is_front, end) = (it.is == GuardedUse::FrontMargin, it.offset + it.size);
                 let at = if is_front { end } else { it.offset };

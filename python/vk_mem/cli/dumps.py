@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -75,6 +76,9 @@ def read_trace(path: str) -> Trace | None:
     """Reads a trace from a file of which the first bytes are one of our recordings, VMA's, RMM's or
     PyTorch's; None for any other file. On an error exits with one line."""
     try:
+        # Opening a FIFO would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError:
