@@ -1,13 +1,10 @@
-//! [`KeyMap`] and [`KeySet`]: tables by keys that no attacker chooses.
+//! [`KeyMap`]: tables by keys that no attacker chooses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table by ids, handles or other numbers that the library or the driver makes.
 pub type KeyMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
-
-/// A set of such keys.
-pub type KeySet<K> = HashSet<K, BuildHasherDefault<KeyHasher>>;
 
 /// Takes one multiplication a number. It does not resist collisions that are chosen on purpose.
 #[derive(Clone, Copy, Debug, Default)]

@@ -48,7 +48,7 @@ pub use heap::ledger::HeapBudget;
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
 pub use heap::pressure::{LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;
-pub use key_map::{KeyHasher, KeyMap, KeySet};
+pub use key_map::{KeyHasher, KeyMap};
 pub use pools::block_sizes::BlockSizes;
 pub use pools::guarded_memory::{AllocationMemory, GuardedMemory, MappedMemory, MemoryAccess};
 pub use pools::leaving::{QuarantineOwner, Quarantined};

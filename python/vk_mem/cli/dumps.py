@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
-import stat
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from vk_mem._files import open_regular_file
 from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
 from vk_mem.dump import Diff, DiffEntry, Dump, Figures, Heap, PoolDump, Region, diff, load_dump
 from vk_mem.dump.read import LARGEST_FILE
@@ -75,13 +75,14 @@ def read(path: str) -> Dump:
 def read_trace(path: str) -> Trace | None:
     """Reads a trace from a file of which the first bytes are one of our recordings, VMA's, RMM's or
     PyTorch's; None for any other file. On an error exits with one line."""
+
+    def refuse(what: str) -> NoReturn:
+        raise DumpError(what)
+
     try:
-        # Opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as file:
+        with open_regular_file(path, refuse) as file:
             start = file.read(64)
-    except OSError:
+    except (DumpError, OSError):
         # Reading it as a dump says what is wrong.
         return None
     if not start.startswith(TRACES):

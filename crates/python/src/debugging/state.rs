@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pyo3::exceptions::PyException;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::words::bytes;
-use vkmem_engine::{AllocationId, Error, GuardedUse, PoolId, PoolKey, Quarantined};
+use vkmem_engine::{AllocationId, Error, GuardedUse, KeyMap, PoolId, PoolKey, Quarantined};
 use vkmem_vulkan::{
     CheckStopped, Checked, FillTarget, Finding, LeftOut, LeftOutPart, MemoryDebugger,
     ResourceHandle, Stopped,
@@ -26,7 +26,6 @@ use crate::errors::take_raised;
 use crate::interpreter::try_attach;
 use crate::lifetime::describe::quoted;
 use crate::lifetime::ownership::{AllocatorState, PoolState};
-use crate::observe::call_site::AddressMap;
 
 const NOT_CHECKED: &str = "margins of what was freed were not checked";
 
@@ -242,12 +241,12 @@ impl DebugState {
     pub(super) fn free(&self, allocator: &AllocatorState, ids: &[AllocationId]) {
         let is_over = self.running.is_over();
         let checks_all = self.checks_calls.load(Ordering::Relaxed);
-        let checked_all = if checks_all && !is_over { self.check_all(allocator) } else { None };
-        match checked_all {
-            _ if is_over => {}
-            Some(Checks::Ended) => {}
-            Some(Checks::Interrupted) => self.note_interrupt(),
-            None => self.check_margins(allocator, ids),
+        if !is_over {
+            match checks_all.then(|| self.check_all(allocator)).flatten() {
+                Some(Checks::Ended) => {}
+                Some(Checks::Interrupted) => self.note_interrupt(),
+                None => self.check_margins(allocator, ids),
+            }
         }
         let (mut fills, mut kept): (Vec<(FillTarget, u8)>, Vec<AllocationId>) = Default::default();
         {
@@ -291,8 +290,8 @@ impl DebugState {
         &self,
         allocator: &AllocatorState,
         fills: Vec<(FillTarget, u8)>,
-    ) -> AddressMap<AllocationId, u8> {
-        let mut filled = AddressMap::default();
+    ) -> KeyMap<AllocationId, u8> {
+        let mut filled = KeyMap::default();
         self.fill(allocator, fills, "freed memory was not filled", |targets, byte| {
             // SAFETY: the program has ended these resources, and their handles are destroyed afterwards.
             let done =
@@ -500,7 +499,7 @@ fn unknown(finding: &Finding) -> Party {
 fn add_neighbours(allocator: &AllocatorState, findings: &mut [Finding]) {
     let engine = allocator.engine();
     let is_unknown = |it: &Finding| it.range.id.is_some() && it.range.neighbours == [None; 2];
-    let mut places: AddressMap<(u32, Option<PoolId>), Vec<&mut Finding>> = AddressMap::default();
+    let mut places: KeyMap<(u32, Option<PoolId>), Vec<&mut Finding>> = KeyMap::default();
     for it in findings.iter_mut().filter(|it| is_unknown(it)) {
         let pool = match it.range.id.map(AllocationId::pool_key) {
             Some(PoolKey::Custom(pool)) => Some(pool),
@@ -518,8 +517,8 @@ fn add_neighbours(allocator: &AllocatorState, findings: &mut [Finding]) {
             None => engine.guarded_ranges(1 << memory_type_index, pool, false).unwrap_or_default(),
         };
         let wanted: HashSet<AllocationId> = those.iter().filter_map(|it| it.range.id).collect();
-        let mut neighbours: AddressMap<(AllocationId, u8), [Option<AllocationId>; 2]> =
-            AddressMap::default();
+        let mut neighbours: KeyMap<(AllocationId, u8), [Option<AllocationId>; 2]> =
+            KeyMap::default();
         for it in all.iter().flat_map(|it| &it.ranges) {
             if let Some(id) = it.id.filter(|id| wanted.contains(id)) {
                 neighbours.insert((id, it.is as u8), it.neighbours);

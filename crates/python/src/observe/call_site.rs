@@ -1,15 +1,14 @@
 //! Call sites: the Python stack that created a resource, stored as the code object and the instruction of
 //! each frame. Lines and names are looked up only when they are read.
 
-use std::collections::HashMap;
 use std::ffi::c_int;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::{ffi, intern};
+use vkmem_engine::KeyMap;
 use vkmem_engine::lock::{Mutex, rank};
 
 /// Text of a call site without a frame of the caller, as in a finaliser at interpreter exit.
@@ -34,35 +33,6 @@ struct Frame {
 /// Frames from the innermost outwards.
 type Stack = Arc<[Frame]>;
 
-/// Multiplies and rotates: the keys are addresses or numbers of the library's, so no attacker chooses them.
-#[derive(Default)]
-pub struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_i32(&mut self, value: i32) {
-        self.write_u64(u64::from(value.cast_unsigned()));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-}
-
-/// A map whose keys are numbers that nobody else chooses.
-pub type AddressMap<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
-
 struct Code {
     /// Kept alive, so that its address is not reused by another code object.
     object: Py<PyAny>,
@@ -72,9 +42,9 @@ struct Code {
 
 #[derive(Default)]
 struct Table {
-    codes: AddressMap<usize, Code>,
+    codes: KeyMap<usize, Code>,
     stacks: Vec<Stack>,
-    numbers: AddressMap<Stack, u32>,
+    numbers: KeyMap<Stack, u32>,
 }
 
 impl Table {
