@@ -301,10 +301,14 @@ fn eight_threads_allocate_and_free_what_moves() {
                 .collect();
             let mover = scope.spawn(|| {
                 let mut moved = 0;
-                while !done.load(SeqCst) {
+                // Once more after the others have ended, as they may before this thread begins.
+                loop {
+                    let last = done.load(SeqCst);
                     moved += move_all(&world, way, &owned);
+                    if last {
+                        return moved;
+                    }
                 }
-                moved
             });
             workers.into_iter().for_each(|worker| worker.join().unwrap());
             done.store(true, SeqCst);
