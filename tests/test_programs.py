@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -19,6 +21,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from recorded_programs import begin, check_replay
 from support import (
     DEDICATED,
     IMAGE_TRANSFER,
@@ -62,6 +65,8 @@ class Shadow:
 
 
 class Programs(RuleBasedStateMachine):
+    folder: ClassVar = tempfile.TemporaryDirectory()
+    count: ClassVar[int] = 0
     resources = Bundle("resources")
     buffers = Bundle("buffers")
 
@@ -71,8 +76,13 @@ class Programs(RuleBasedStateMachine):
 
     def open_on(self, profile: str, small: bool) -> None:
         self.device = SimulatedDevice(profile)
+        # A share of the programs is recorded, and has to come out of a replay as it was.
+        Programs.count += 1
+        self.trace = Path(self.folder.name) / f"{Programs.count}.vkmem"
+        self.recording = begin(self.trace) if Programs.count % 4 == 0 else None
         self.allocator = Allocator(
             self.device,
+            record=False if self.recording is None else self.recording,
             preferred_block_size=1 << 18 if small else None,
             frames_in_flight=FRAMES_IN_FLIGHT,
             track_call_sites=3,
@@ -303,10 +313,15 @@ class Programs(RuleBasedStateMachine):
                 if shadow.known:
                     assert shadow.resource.read() == shadow.contents
                 assert shadow.resource.name == shadow.name
+        if self.recording is not None:
+            check_replay(self.recording, self.trace, self.allocator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             self.allocator.close()
         assert not any(shadow.resource.alive for shadow in self.live)
+        if self.recording is not None:
+            self.recording.close()
+            self.trace.unlink()
         assert (self.measured.current_bytes, self.measured.current_count) == (0, 0)
         self.measured.__exit__(None, None, None)
         assert self.device.violations == []

@@ -23,7 +23,7 @@ MAGIC = b"\x89VKMEM\r\n"
 def blocks(data: bytes) -> list[tuple[int, bytes]]:
     """Kind and payload of each complete block of a recording."""
     assert data[:8] == MAGIC
-    assert struct.unpack_from("<HH", data, 8) == (1, 0)
+    assert struct.unpack_from("<HH", data, 8) == (1, 1)
     found, at = [], 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 1 : at + 4], "little")

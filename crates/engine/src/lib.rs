@@ -40,7 +40,7 @@ pub use defragmentation::{
     Defragmentation, DefragmentationInfo, DefragmentationStatistics, MoveEnd, MoveOutcome, PassEnd,
 };
 pub use device::*;
-pub use dump::describe::{AliasDescription, Describe, Description};
+pub use dump::describe::{AliasDescription, Describe, Description, sort_call_sites};
 pub use error::*;
 pub use eviction::{Evictable, EvictionOwner, EvictionStatistics, Room};
 pub use handle::*;

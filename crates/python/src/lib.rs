@@ -81,6 +81,7 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     arguments::fast_call::add::<allocator::create::CreateBuffer, _>(py)?;
 
     module.add_function(wrap_pyfunction!(allocator::record::record, module)?)?;
+    module.add_function(wrap_pyfunction!(allocator::record::_record_ranges, module)?)?;
     module.add_function(wrap_pyfunction!(lifetime::close::_close_all_at_exit, module)?)?;
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
     module.add_function(wrap_pyfunction!(process::forks::_after_fork_in_child, module)?)?;

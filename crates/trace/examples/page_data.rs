@@ -92,7 +92,7 @@ fn program(events: usize) -> Trace {
     let description = Description {
         device: profile_info("discrete-8gib"),
         program: Some("scenes".into()),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let mut trace = TraceBuilder::new(description);
     let sites: Vec<_> = (0..40)
@@ -192,7 +192,7 @@ fn hostile() -> Trace {
     let description = Description {
         device: profile_info("discrete-8gib"),
         program: Some("</title><script>alert(1)</script>".into()),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let mut trace = TraceBuilder::new(description);
     let long = "long ".repeat(2000);

@@ -31,7 +31,7 @@ fn program(calls: u64) -> TraceBuilder {
     let description = Description {
         device: profile_info("nvidia-h200"),
         options: Some(AllocatorOptions::default()),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let mut trace = TraceBuilder::new(description);
     let (mut random, mut live, mut next) = (Random(0x9E37_79B9_7F4A_7C15), Vec::new(), 0);

@@ -87,7 +87,7 @@ fn main() {
     for (live, kinds) in [(1, 1), (1000, 10), (100_000, 100)] {
         let program = program(events, live, kinds);
         let mut encoder = Encoder::new();
-        let mut bytes = Encoder::head(&Description::new(Format::VkMem, (1, 0)));
+        let mut bytes = Encoder::head(&Description::new(Format::VkMem, (1, 1)));
         for event in &program {
             encoder.push(event);
         }

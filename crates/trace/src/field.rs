@@ -179,7 +179,7 @@ impl<'a> Field<'a> for Priority {
     }
 }
 
-/// 0, or 1 and the value.
+/// 0, or 1 and the value. Nothing, if an older version ended the fields before it.
 impl<'a, T: Field<'a>> Field<'a> for Option<T> {
     fn put(&self, out: &mut Output<'_>) {
         self.is_some().put(out);
@@ -187,7 +187,11 @@ impl<'a, T: Field<'a>> Field<'a> for Option<T> {
     }
 
     fn get(input: &mut Input<'a>, dictionary: &'a Dictionary) -> Result<Self, Damage> {
-        if bool::get(input, dictionary)? { T::get(input, dictionary).map(Some) } else { Ok(None) }
+        if input.left() > 0 && bool::get(input, dictionary)? {
+            T::get(input, dictionary).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub use page::{Begin, End, Mark, TimelineData, timeline_data};
 pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 pub use read::{detect, load, load_as};
 pub use record::{
-    CallSiteFrame, Finished, OnFailure, Recording, RecordingOptions, Source, Target, set_call_site,
+    AllocatorHead, CallSiteFrame, Finished, OnFailure, RecordedBlock, RecordedBlocks, Recording,
+    RecordingOptions, Source, SpaceInfo, Target, set_call_site,
 };
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,

@@ -52,7 +52,7 @@ fn allocate(allocation: u32, request: Request) -> Call<'static> {
 
 fn trace(calls: impl IntoIterator<Item = Call<'static>>) -> Trace {
     let device = profile_info(profile_names()[0]);
-    let description = Description { device, ..Description::new(Format::VkMem, (1, 0)) };
+    let description = Description { device, ..Description::new(Format::VkMem, (1, 1)) };
     let mut trace = TraceBuilder::new(description);
     for (number, call) in (0..).zip(calls) {
         trace.push(&Event::new(number, number * 1_000_000, call)).expect("small");

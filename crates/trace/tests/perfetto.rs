@@ -328,7 +328,7 @@ fn frames_failures_and_losses() {
         program: Some("a game".into()),
         process: Some(4321),
         start: Some(1_700_000_000_000_000_000),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let mut trace = TraceBuilder::new(description);
     let frame = |function, line| Frame { file: "game.py", line, function };

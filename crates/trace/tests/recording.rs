@@ -402,7 +402,7 @@ fn replays_put_everything_where_it_was() {
         let mut program = Program::new(&info, &options, 100 + seed as u64);
         let bytes = Bytes::default();
         let recording = bytes.begin();
-        recording.attach(&program.allocator, &options);
+        recording.attach(&program.allocator, &options, Default::default());
         program.create_pools();
         for _ in 0..4000 {
             program.step(250);
@@ -444,7 +444,7 @@ fn threads_replay_on_one() {
         let allocator = Allocator::new(device, &options).expect("sound options");
         let bytes = Bytes::default();
         let recording = bytes.begin();
-        recording.attach(&allocator, &options);
+        recording.attach(&allocator, &options, Default::default());
         let rules = PoolCreateInfo {
             memory_type_index: 0,
             block_size: Some(1 << 26),
@@ -495,7 +495,7 @@ fn a_ring_has_the_last_events() {
     let mut program = Program::new(&info, &options, 5);
     let recording = Recording::begin(Target::Ring(500), RecordingOptions::default());
     let recording = recording.expect("there are threads");
-    recording.attach(&program.allocator, &options);
+    recording.attach(&program.allocator, &options, Default::default());
     program.create_pools();
     let (mut all, mut last) = (0, 0);
     for round in 0..8 {
@@ -534,7 +534,7 @@ fn what_is_too_fast_is_left_out_and_counted() {
     let limits = RecordingOptions { most_waiting: Some(50), ..RecordingOptions::default() };
     let target = Target::Writer(Box::new(Slow(bytes.clone())));
     let recording = Recording::begin(target, limits).expect("there are threads");
-    recording.attach(&program.allocator, &options);
+    recording.attach(&program.allocator, &options, Default::default());
     program.create_pools();
     (0..3000).for_each(|_| program.step(100));
     program.allocator.set_recorder(None);
@@ -570,7 +570,7 @@ fn an_output_that_fails_ends_the_recording_only() {
             RecordingOptions { on_failure: Some(on_failure), ..RecordingOptions::default() };
         let recording = Recording::begin(Target::Writer(Box::new(Full(room))), settings);
         let recording = recording.expect("there are threads");
-        recording.attach(&program.allocator, &options);
+        recording.attach(&program.allocator, &options, Default::default());
         program.create_pools();
         for _ in 0..5 {
             (0..500).for_each(|_| program.step(100));
@@ -594,7 +594,7 @@ fn two_allocators_in_one_recording_replay_both() {
     let mut programs: Vec<Program> =
         (0..2).map(|it| Program::new(&info, &options, 50 + it)).collect();
     for program in &mut programs {
-        recording.attach(&program.allocator, &options);
+        recording.attach(&program.allocator, &options, Default::default());
         program.create_pools();
     }
     for _ in 0..1500 {

@@ -1,4 +1,4 @@
-from vk_mem._vk_mem.allocator import Allocator, _HeapDebugger, record
+from vk_mem._vk_mem.allocator import Allocator, _HeapDebugger, _record_ranges, record
 from vk_mem._vk_mem.lifetime import DeviceMemoryEvent, _close_all_at_exit
 from vk_mem._vk_mem.memory import Mapping, _HostBytes
 from vk_mem._vk_mem.moving import (
@@ -85,6 +85,7 @@ __all__ = [
     "_after_fork_in_child",
     "_close_all_at_exit",
     "_look_up_names",
+    "_record_ranges",
     "list_physical_devices",
     "record",
 ]

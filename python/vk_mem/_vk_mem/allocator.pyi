@@ -40,6 +40,8 @@ from vk_mem._vk_mem.objects.pool import Pool
 from vk_mem._vk_mem.objects.recording import Recording, Ring
 from vk_mem._vk_mem.objects.resource import Resource
 from vk_mem._vk_mem.objects.statistics import HeapBudget, TotalStatistics
+from vk_mem._vk_mem.objects.virtual_block import VirtualBlock
+from vk_mem._vk_mem.objects.virtual_blocks import _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
 from vk_mem._vk_mem.transfer import Transfers
 from vk_mem.debugging.options import Debug
@@ -394,4 +396,7 @@ class _HeapDebugger:
     def report(self) -> None: ...
     def end(self) -> None: ...
 
-def record(allocator: Allocator | Iterable[Allocator], to: _RecordTo) -> Recording: ...
+def record(
+    allocator: Allocator | VirtualBlock | Iterable[Allocator | VirtualBlock], to: _RecordTo
+) -> Recording: ...
+def _record_ranges(allocator: Allocator, ranges: _VirtualBlocks) -> None: ...

@@ -264,6 +264,11 @@ def facts_of(recording: Trace) -> dict[str, Any]:
     return {
         "format": f"{it.format} {it.version[0]}.{it.version[1]}",
         "device": None if it.device is None else it.device.properties.device_name,
+        "driver": None if it.device is None else it.device.properties.driver or None,
+        "driver_version": it.driver_version,
+        "extensions": sorted(name for name, enabled in it.extensions.items() if enabled) or None,
+        "options": it.options,
+        "settings": it.settings or None,
         "program": it.program,
         "process": it.process,
         "library": it.library,

@@ -26,6 +26,7 @@ from vk_mem._vk_mem import (
     Mapping,
     _HeapDebugger,
     _Range,
+    _record_ranges,
     _VirtualBlocks,
 )
 from vk_mem.debugging.options import Debug
@@ -118,6 +119,7 @@ class BufferHeap(NoCopies):
         if debug.quarantine is not None:
             self._quarantine = SliceQuarantine(debug)
         self._ranges = _VirtualBlocks(algorithm, self._alignment, debug.margin)
+        _record_ranges(allocator, self._ranges)
         # `nonCoherentAtomSize` once a buffer lies in non-coherent memory, which `write` flushes.
         self._atom = 1
         # Reports an invalid block size now, not at the first slice.

@@ -65,7 +65,9 @@ from vk_mem.trace.spaces import (
     DefragmentSpace,
     DestroySpace,
     GrowSpace,
+    MergeSpace,
     RemoveBlock,
+    SetVirtualData,
     VirtualAllocate,
     VirtualAllocateFailed,
     VirtualFree,
@@ -114,6 +116,7 @@ __all__ = [
     "Map",
     "Mark",
     "MergeFreed",
+    "MergeSpace",
     "Name",
     "Prefetch",
     "ProposeMove",
@@ -125,6 +128,7 @@ __all__ = [
     "RequestFree",
     "Resize",
     "SetData",
+    "SetVirtualData",
     "Touch",
     "Trim",
     "Unmap",
@@ -192,5 +196,7 @@ KINDS: dict[int, type[Event]] = {
     109: KeepSource,
     110: RefuseLosses,
     111: MakeEvictable,
+    112: SetVirtualData,
+    113: MergeSpace,
 }
 """All kinds by the numbers of `Columns.kinds`."""

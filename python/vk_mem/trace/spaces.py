@@ -15,7 +15,9 @@ __all__ = [
     "DefragmentSpace",
     "DestroySpace",
     "GrowSpace",
+    "MergeSpace",
     "RemoveBlock",
+    "SetVirtualData",
     "VirtualAllocate",
     "VirtualAllocateFailed",
     "VirtualFree",
@@ -71,6 +73,8 @@ class CreateSpace(Event):
     """The algorithm that divides it."""
     alignment: int
     """Minimum alignment of every offset in a set, in units."""
+    margin: int | None
+    """Units before and behind each allocation that belong to none; None: there are none."""
 
     kind: ClassVar[str] = "create_space"
 
@@ -177,3 +181,28 @@ class DefragmentSpace(Event):
     """How far it went."""
 
     kind: ClassVar[str] = "defragment_space"
+
+
+@dataclass(frozen=True, slots=True)
+class SetVirtualData(Event):
+    """Custom data of a virtual allocation were set: `user_data`."""
+
+    space: int
+    """Number of the virtual block."""
+    allocation: int
+    """Number of the virtual allocation."""
+    data: int | str | None
+    """The data, as dumps show them."""
+
+    kind: ClassVar[str] = "set_virtual_data"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSpace(Event):
+    """Freed ranges of a virtual block were merged to count them, which decides where the next ones
+    go."""
+
+    space: int
+    """Number of the virtual block."""
+
+    kind: ClassVar[str] = "merge_space"

@@ -296,11 +296,34 @@ class ReplayReport:
         That of an allocator that was destroyed is empty. Raises `TraceError` if there is no such
         allocator, or the report is one of `Trace.compare`.
         """
+        found: dict[str, Any] = json.loads(self.build_stats_string(allocator, detailed=detailed))
+        return found
+
+    def build_stats_string(self, allocator: int = 0, *, detailed: bool = True) -> str:
+        """Returns `dump` as JSON text: that of the recorded allocator, byte for byte, if the replay
+        was made with the settings of a recording that begins with its allocator.
+
+        Raises what `dump` raises.
+        """
         text = self._data.dump(allocator, detailed)
         if text is None:
             raise TraceError(f"the replay has kept no allocator {allocator}")
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return text
+
+    @property
+    def virtual_blocks(self) -> tuple[int, ...]:
+        """Numbers of the virtual blocks that are there at the end: `space` of their events."""
+        return tuple(self._data.virtual_blocks())
+
+    def build_virtual_block_stats_string(self, number: int, *, detailed: bool = True) -> str:
+        """Returns a dump of a virtual block as `VirtualBlock.build_stats_string` makes it.
+
+        Raises `TraceError` if there is no such block, or it is a set, which buffer heaps have.
+        """
+        text = self._data.dump_virtual_block(number, detailed)
+        if text is None:
+            raise TraceError(f"the replay has kept no virtual block {number}")
+        return text
 
     def snapshot(self, allocator: int = 0) -> Dump:
         """Returns `dump` as a `vk_mem.Dump`."""

@@ -68,3 +68,14 @@ pub(super) fn type_name(kind: ResourceKind) -> &'static str {
         ResourceKind::ImageOptimal => "IMAGE_OPTIMAL",
     }
 }
+
+/// Sorts the texts of call sites, so that a dump does not depend on the order in which they were found. Returns them,
+/// each once, and the new numbers by the old ones.
+pub fn sort_call_sites(texts: &[String]) -> (Vec<String>, Vec<u32>) {
+    let mut sorted = texts.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let number = |text: &String| sorted.binary_search(text).unwrap_or(0) as u32;
+    let numbers = texts.iter().map(number).collect();
+    (sorted, numbers)
+}

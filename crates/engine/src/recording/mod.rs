@@ -18,7 +18,7 @@ mod slot;
 mod subject;
 mod told;
 
-pub use order::{is_active, next as next_number};
+pub use order::{is_active, next as next_number, next_of as next_numbers};
 pub(crate) use slot::RecorderSlot;
 pub(crate) use subject::with_subjects;
 pub use subject::{Subject, set_subject, set_subjects};

@@ -46,7 +46,7 @@ fn give_number() {
 }
 
 /// Returns the first of several new numbers.
-pub(crate) fn next_of(count: usize) -> u64 {
+pub fn next_of(count: usize) -> u64 {
     NEXT.fetch_add(count as u64, Relaxed)
 }
 

@@ -75,6 +75,14 @@ pub enum Told<'a> {
     NamePool(PoolId, Option<&'a str>),
     /// Custom data of an allocation were set, which show themselves as this text.
     Data(AllocationId, Option<&'a str>),
+    /// The resource of a Vulkan handle, which is an alias, got a name, or lost it; true if it is an image.
+    NameAlias(u64, bool, Option<&'a str>),
+    /// Custom data of such a resource were set, which show themselves as this text.
+    DataOfAlias(u64, bool, Option<&'a str>),
+    /// The owner gave an allocation up, which is freed once the device has used it for the last time.
+    Retire(AllocationId),
+    /// The owner gave an alias up, as above; true if it is an image.
+    RetireAlias(u64, bool),
     /// Memory was mapped.
     Map(AllocationId),
     /// A map was undone.

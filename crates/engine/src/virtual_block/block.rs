@@ -437,6 +437,11 @@ impl VirtualBlock {
         statistics
     }
 
+    /// Returns whether freed ranges wait to be merged, which [`statistics`](Self::statistics) does. O(1).
+    pub fn has_unmerged(&self) -> bool {
+        self.suballocator.has_unmerged()
+    }
+
     /// Returns the bytes of bookkeeping. O(1).
     pub fn metadata_bytes(&self) -> usize {
         size_of::<Self>() + self.suballocator.metadata_bytes()

@@ -164,6 +164,37 @@ impl VirtualBlocks {
         Ok(count == 0)
     }
 
+    /// Returns a live allocation of a block.
+    ///
+    /// # Errors
+    /// [`Error::UseAfterFree`] if there is no such block, or the key is stale.
+    ///
+    /// # Time complexity
+    /// O(1).
+    pub fn info(&self, number: u32, key: SlotKey) -> Result<VirtualAllocation, Error> {
+        let entry = self.entries.get(number as usize).and_then(Option::as_ref);
+        entry.ok_or(Error::UseAfterFree)?.block.info(key)
+    }
+
+    /// Calls `block` with number and size of each block, and after it `live` with the number and each of its
+    /// allocations, by ascending offset. O(ranges).
+    pub fn visit(
+        &self,
+        block: &mut dyn FnMut(u32, u64),
+        live: &mut dyn FnMut(u32, VirtualAllocation),
+    ) {
+        for (number, entry) in (0u32..).zip(&self.entries) {
+            let Some(entry) = entry else { continue };
+            block(number, entry.block.size());
+            entry.block.visit(&mut |range| {
+                if let Some((key, _)) = range.live {
+                    let (offset, size) = (range.offset, range.size);
+                    live(number, VirtualAllocation { key, offset, size });
+                }
+            });
+        }
+    }
+
     /// Checks all invariants and returns the first one that is broken. O(ranges).
     pub fn validate(&self) -> Result<(), String> {
         let mut allocated = 0;

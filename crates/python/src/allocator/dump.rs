@@ -4,7 +4,9 @@ use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, PoolId, PoolKey};
+use vkmem_engine::{
+    AliasDescription, AllocationId, Describe, Description, PoolId, PoolKey, sort_call_sites,
+};
 
 use super::Allocator;
 use super::leaks::SiteTexts;
@@ -102,7 +104,13 @@ impl Labels {
             (entry.usage, entry.call_site) = (usage, call_site);
         }
         let pools = state.pool_names.lock().clone();
-        Ok(Self { slots, pools, call_sites: sites.texts, has_aliases })
+        let (call_sites, numbers) = sort_call_sites(&sites.texts);
+        let renumber = |site: &mut u32| *site = numbers[*site as usize];
+        for entry in slots.values_mut().flatten().flatten() {
+            entry.call_site.iter_mut().for_each(renumber);
+            entry.aliases.iter_mut().flat_map(|it| &mut it.call_site).for_each(renumber);
+        }
+        Ok(Self { slots, pools, call_sites, has_aliases })
     }
 }
 

@@ -60,7 +60,7 @@ use crate::lifetime::release::release_all;
 use crate::objects::allocation::Allocation;
 use crate::objects::allocation_create_info::Keywords;
 use crate::objects::device::Device;
-use crate::objects::recording::session_of_allocator;
+use crate::objects::recording::session_of_keyword;
 use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
@@ -307,6 +307,11 @@ fn no_more(_: &str, _: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
+/// Returns an option as recordings tell it.
+fn yes_or_no(is: bool) -> String {
+    if is { "yes".into() } else { "no".into() }
+}
+
 #[pymethods]
 impl Allocator {
     #[new]
@@ -393,13 +398,22 @@ impl Allocator {
             return Err(refused);
         }
         let frames = [frames_in_flight, options.frames_in_use];
-        let recorded = session_of_allocator(py, record);
+        let recorded = session_of_keyword(py, record);
         let state = AllocatorState::new(device_allocator, core, frames, (depth, strict), options);
         let state = Arc::new(state);
         if register(&state).is_err() {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
+        let _ = state.recorded_options.set(vec![
+            ("frames in flight".into(), frames_in_flight.to_string()),
+            ("strict host access".into(), yes_or_no(strict)),
+            ("depth of call sites".into(), depth.to_string()),
+            ("defragments when full".into(), yes_or_no(defragment_when_full)),
+            ("defragments by itself".into(), yes_or_no(auto.is_some())),
+            ("evicts over budget".into(), yes_or_no(evict_over_budget)),
+            ("fills and checks memory".into(), yes_or_no(debug.watches_memory())),
+        ]);
         let recorded = recorded.and_then(|recorded| match recorded {
             Some((session, is_own)) => state.attach(py, &session, is_own),
             None => Ok(()),

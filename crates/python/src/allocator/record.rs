@@ -1,4 +1,4 @@
-//! `vk_mem.record`
+//! `vk_mem.record`, and recording of the slices of heaps.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -6,15 +6,34 @@ use pyo3::prelude::*;
 use super::Allocator;
 use crate::arguments::iterables;
 use crate::objects::recording::{Recording, session_of};
+use crate::objects::virtual_block::VirtualBlock;
+use crate::objects::virtual_blocks::VirtualBlocks;
 
-/// The most allocators of one call.
-const MOST_ALLOCATORS: usize = 1 << 16;
+/// The most objects of one call.
+const MOST: usize = 1 << 16;
 
-/// Records an allocator, or several, from now on: `with vk_mem.record(allocator, "trace.vkmem"):`.
+/// What can be recorded.
+enum Recorded {
+    Allocator(Py<Allocator>),
+    Block(Py<VirtualBlock>),
+}
+
+impl Recorded {
+    fn read(it: &Bound<'_, PyAny>) -> Option<Self> {
+        if let Ok(allocator) = it.cast::<Allocator>() {
+            return Some(Self::Allocator(allocator.clone().unbind()));
+        }
+        it.cast::<VirtualBlock>().ok().map(|block| Self::Block(block.clone().unbind()))
+    }
+}
+
+/// Records an allocator or a virtual block, or several of them, from now on:
+/// `with vk_mem.record(allocator, "trace.vkmem"):`.
 ///
 /// `to` is the path of a file, a `Ring`, or a `Recording` that goes on. What exists is told first, so a recording may
-/// begin at any time; one that begins with the allocator, `Allocator(record=...)`, can be replayed exactly. Whoever
-/// recorded the allocator until now does not any more.
+/// begin at any time; one that begins with the allocator, `Allocator(record=...)`, or with the virtual block can be
+/// replayed exactly. Slices of buffer heaps are recorded with their allocator. Whoever recorded the allocator or the
+/// block until now does not any more.
 ///
 /// Raises `OSError` if the file cannot be written.
 #[pyfunction]
@@ -24,33 +43,49 @@ pub fn record(
     allocator: &Bound<'_, PyAny>,
     to: &Bound<'_, PyAny>,
 ) -> PyResult<Recording> {
-    let one = |it: &Bound<'_, PyAny>| -> PyResult<Py<Allocator>> {
-        match it.cast::<Allocator>() {
-            Ok(allocator) => Ok(allocator.clone().unbind()),
-            Err(_) => {
-                let kind = it.get_type().name().map_or("?".into(), |name| name.to_string());
-                Err(PyTypeError::new_err(format!(
-                    "allocator must be a vk_mem.Allocator, or several, not {kind}"
-                )))
-            }
-        }
+    let one = |it: &Bound<'_, PyAny>| {
+        Recorded::read(it).ok_or_else(|| {
+            let kind = it.get_type().name().map_or("?".into(), |name| name.to_string());
+            PyTypeError::new_err(format!(
+                "allocator must be a vk_mem.Allocator, a vk_mem.VirtualBlock, or several, not {kind}"
+            ))
+        })
     };
-    let allocators = match allocator.cast::<Allocator>() {
-        Ok(allocator) => vec![allocator.clone().unbind()],
-        Err(_) if allocator.hasattr("__iter__")? => {
-            iterables::read(allocator, "allocator", MOST_ALLOCATORS, one)?
+    let all = match Recorded::read(allocator) {
+        Some(it) => vec![it],
+        None if allocator.hasattr("__iter__")? => {
+            iterables::read(allocator, "allocator", MOST, one)?
         }
-        Err(_) => vec![one(allocator)?],
+        None => vec![one(allocator)?],
     };
     let mut pinned = Vec::new();
-    for allocator in &allocators {
-        pinned.push(allocator.get().state.enter(py)?);
+    for it in &all {
+        match it {
+            Recorded::Allocator(allocator) => pinned.push(allocator.get().state.enter(py)?),
+            Recorded::Block(block) => block.get().check_process(py)?,
+        }
     }
     let (session, _) = session_of(py, to)?;
     let recording = Recording::new(session);
-    for allocator in &allocators {
-        recording.add(py, &allocator.get().state)?;
+    for it in &all {
+        match it {
+            Recorded::Allocator(allocator) => recording.add(py, &allocator.get().state)?,
+            Recorded::Block(block) => {
+                block.get().attach(py, &recording.session(py)?, false, false)?;
+                recording.note_block(block.get().shared());
+            }
+        }
     }
     drop(pinned);
     Ok(recording)
+}
+
+/// Records the ranges of a heap whenever its allocator is recorded.
+#[pyfunction]
+pub fn _record_ranges(
+    py: Python<'_>,
+    allocator: &Bound<'_, Allocator>,
+    ranges: &Bound<'_, VirtualBlocks>,
+) {
+    allocator.get().state.record_space(py, &ranges.get().recorded());
 }

@@ -21,7 +21,7 @@ use crate::interpreter::{
     detach, in_finaliser, set_ending, try_attach, warn, warn_unclosed, without_gil,
 };
 use crate::process::host_memory::check_room;
-use crate::recording::environment;
+use crate::recording::session::end_all;
 
 /// Host memory that ending one resource takes until all have ended, in bytes.
 pub const TO_END_ONE: usize = 192;
@@ -193,7 +193,7 @@ pub fn _close_all_at_exit(py: Python<'_>) {
             }
         }
     }
-    environment::end(py);
+    end_all(py);
 }
 
 impl DeviceCore {

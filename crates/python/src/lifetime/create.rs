@@ -354,6 +354,8 @@ impl AllocatorState {
             on_corruption: Callback::default(),
             options,
             attached: Mutex::default(),
+            spaces: Mutex::default(),
+            recorded_options: OnceLock::new(),
         }
     }
 }

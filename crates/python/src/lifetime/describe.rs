@@ -96,7 +96,12 @@ impl Resource {
         }
         let id = self.allocation().id;
         match self.alias() {
-            Some(alias) => *alias.name.lock() = name.map(String::from),
+            Some(alias) => {
+                *alias.name.lock() = name.map(String::from);
+                let (handle, is_image) = self.handle().as_told();
+                let told = || Told::NameAlias(handle, is_image, name);
+                self.allocator.engine().tell_recorder(told);
+            }
             None => self.allocator.engine().set_name(id, name)?,
         }
         self.allocator.events.tell(EventKind::Name, || Event::Name(Named::Resource(id), name));

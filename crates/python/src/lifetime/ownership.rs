@@ -23,7 +23,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,7 @@ use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
 use crate::recording::attached::Attached;
+use crate::recording::space::RecordedSpace;
 
 /// A strong reference to a resource.
 pub type ResourceRef = counted::StrongRef<Resource>;
@@ -224,6 +225,10 @@ pub struct AllocatorState {
     pub(super) options: AllocatorOptions,
     /// What it has while it is recorded.
     pub(super) attached: Mutex<Option<Arc<Attached>>, rank::Attached>,
+    /// What divides its memory, and is recorded with it.
+    pub(super) spaces: Mutex<Vec<Weak<dyn RecordedSpace>>, rank::AttachedAllocators>,
+    /// Options that only a recording tells, by name.
+    pub recorded_options: OnceLock<Vec<(String, String)>>,
 }
 
 /// An ended resource, and how many frames had begun by then.

@@ -1,13 +1,13 @@
 //! Recording an allocator: its begin, also in the middle of its life, and its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 use vkmem_engine::recording::{Subject, Told, is_active};
 use vkmem_engine::{
     AllocationCreateInfo, AllocationRequest, MemoryRequirements, PoolKey, ResourceUse,
 };
-use vkmem_trace::Source;
+use vkmem_trace::{AllocatorHead, Source};
 use vkmem_vulkan::ResourceHandle;
 
 use super::ownership::{AllocatorState, ResourceRef};
@@ -15,14 +15,25 @@ use crate::interpreter::detach;
 use crate::observe::events::Listener;
 use crate::recording::attached::Attached;
 use crate::recording::session::Session;
+use crate::recording::space::RecordedSpace;
 
 impl AllocatorState {
     /// Records the allocator from now on; what exists is told first. Ends what recorded it until now.
     pub fn attach(&self, py: Python<'_>, session: &Arc<Session>, is_own: bool) -> PyResult<()> {
         session.check_process(py)?;
         self.end_recording(py);
-        let source = detach(py, || session.recording().attach(self.engine(), &self.options));
+        let driver = self.device_allocator.driver();
+        let enabled = driver.extensions().iter().map(|name| (name.clone(), true));
+        let head = AllocatorHead {
+            driver_version: driver.driver_version(),
+            extensions: enabled.collect(),
+            settings: self.recorded_options.get().cloned().unwrap_or_default(),
+        };
+        let source = detach(py, || session.recording().attach(self.engine(), &self.options, head));
         self.tell_what_exists(py, &source);
+        for space in self.live_spaces() {
+            detach(py, || space.begin(session.recording(), source.number(), false));
+        }
         *self.attached.lock() = Some(Attached::new(session.clone(), source, is_own));
         self.events.begin(session.clone());
         Ok(())
@@ -31,7 +42,11 @@ impl AllocatorState {
     /// Ends the recording of the allocator, and the recording itself if it has no other use.
     pub fn end_recording(&self, py: Python<'_>) {
         let Some(attached) = self.attached.lock().take() else { return };
-        detach(py, || drop(self.engine().set_recorder(None)));
+        let spaces = self.live_spaces();
+        detach(py, || {
+            spaces.iter().for_each(|space| space.end());
+            drop(self.engine().set_recorder(None));
+        });
         let listener: Arc<dyn Listener> = attached.session.clone();
         self.events.end(&listener);
         if attached.is_own {
@@ -46,6 +61,23 @@ impl AllocatorState {
         if is_this {
             self.end_recording(py);
         }
+    }
+
+    /// Records what divides its memory with it, now and whenever it is recorded.
+    pub fn record_space(&self, py: Python<'_>, space: &Arc<dyn RecordedSpace>) {
+        {
+            let mut spaces = self.spaces.lock();
+            spaces.retain(|it| it.strong_count() > 0);
+            spaces.push(Arc::downgrade(space));
+        }
+        if let Some(attached) = self.attached() {
+            let (recording, number) = (attached.session.recording(), attached.source.number());
+            detach(py, || space.begin(recording, number, true));
+        }
+    }
+
+    fn live_spaces(&self) -> Vec<Arc<dyn RecordedSpace>> {
+        self.spaces.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Returns what it has while it is recorded.
@@ -96,7 +128,6 @@ impl AllocatorState {
 
 fn tell_resource(_: Python<'_>, source: &Source, resource: &ResourceRef) {
     let made = resource.allocation();
-    let is_image = matches!(resource.handle(), ResourceHandle::Image(_));
     let subject = match resource.handle() {
         ResourceHandle::Memory => Subject::None,
         ResourceHandle::Buffer(_) => Subject::Buffer {
@@ -130,7 +161,7 @@ fn tell_resource(_: Python<'_>, source: &Source, resource: &ResourceRef) {
     let kind = resource.kind;
     if let Some(alias) = resource.alias() {
         let base = alias.base.allocation();
-        let handle = (resource.handle().raw(), is_image);
+        let handle = resource.handle().as_told();
         let (base, subject, made) = (&base, &subject, &made);
         let requirements = &requirements;
         source.tell_state(&Told::Alias { base, requirements, kind, subject, made, handle });

@@ -15,6 +15,7 @@ use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;
 use crate::recording::environment;
 use crate::recording::session::{AutoSave, Place, Session};
+use crate::recording::space::BlockLock;
 
 /// The most events of a ring.
 const MOST_EVENTS: u64 = 1 << 28;
@@ -134,12 +135,13 @@ impl Ring {
 pub struct Recording {
     session: Arc<Session>,
     allocators: Mutex<Vec<Weak<AllocatorState>>, rank::AttachedAllocators>,
+    blocks: Mutex<Vec<Weak<BlockLock>>, rank::AttachedAllocators>,
 }
 
 impl Recording {
     /// Creates one of no allocators.
     pub fn new(session: Arc<Session>) -> Self {
-        Self { session, allocators: Mutex::default() }
+        Self { session, allocators: Mutex::default(), blocks: Mutex::default() }
     }
 
     /// The recording that allocators tell.
@@ -157,6 +159,11 @@ impl Recording {
         allocator.attach(py, &session, false)?;
         self.note(allocator);
         Ok(())
+    }
+
+    /// Notes a virtual block that is recorded already.
+    pub fn note_block(&self, block: &Arc<BlockLock>) {
+        self.blocks.lock().push(Arc::downgrade(block));
     }
 
     /// Notes an allocator that is recorded already.
@@ -213,6 +220,10 @@ impl Recording {
         for allocator in allocators.iter().filter_map(Weak::upgrade) {
             allocator.end_recording_in(py, &self.session);
         }
+        let blocks = std::mem::take(&mut *self.blocks.lock());
+        for block in blocks.iter().filter_map(Weak::upgrade) {
+            detach(py, || block.lock().end_in(self.session.recording()));
+        }
         self.session.end(py);
         Ok(())
     }
@@ -237,7 +248,7 @@ impl Recording {
     }
 }
 
-/// Returns the recording that a value of `record` means, and whether it ends with the allocator.
+/// Returns the recording that a value of `record` means, and whether it ends with the object that is recorded.
 pub fn session_of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<(Arc<Session>, bool)> {
     if let Ok(ring) = given.cast::<Ring>() {
         return Ok((ring.get().session(py)?, false));
@@ -256,8 +267,8 @@ pub fn session_of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<(Arc<Ses
     }
 }
 
-/// Reads `record` of an allocator: the recording, and whether it ends with the allocator.
-pub fn session_of_allocator(
+/// Reads the keyword `record`: the recording, and whether it ends with the object that is recorded.
+pub fn session_of_keyword(
     py: Python<'_>,
     given: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<(Arc<Session>, bool)>> {

@@ -1,6 +1,7 @@
 //! `vk_mem.VirtualBlock`: the suballocators for resources other than Vulkan memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError};
@@ -11,7 +12,9 @@ use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
 use vkmem_engine::words::counted;
 use vkmem_engine::{Error, FailedItem, VirtualBlock as Engine, VirtualMove, VirtualRequest};
+use vkmem_trace::RecordedBlock;
 
+use super::recording::session_of_keyword;
 use super::statistics::Statistics;
 use crate::arguments::numbers::{refuse_handle, unsigned};
 use crate::arguments::sequences::{self, Integers};
@@ -19,31 +22,37 @@ use crate::arguments::text::Text;
 use crate::arguments::{arrays, options};
 use crate::debugging::read::margin_only;
 use crate::errors::{IntoPyResult, invalid, out_of_host_memory, to_py_of_item, use_after_free};
-use crate::interpreter::{detach, enter_thread};
+use crate::interpreter::{detach, enter_thread, try_attach};
 use crate::lifetime::extras::text_of;
 use crate::package::{VIRTUAL_ALLOCATIONS, VIRTUAL_MOVE};
 use crate::process::forks::Process;
 use crate::process::host_memory;
 use crate::process::links::Link;
 use crate::process::number::Number;
+use crate::recording::session::Session;
+use crate::recording::space::BlockLock;
 
 /// A range of numbers that is divided into allocations: bytes of a buffer, slots of a table, frames of a
 /// sound (`VmaVirtualBlock`).
 ///
 /// `size` is in the caller's unit. `algorithm` is "tlsf", "linear" or "buddy". A `debug` of `Debug(margin=n)` leaves n
 /// units before and n behind each allocation that belong to none, with more before where alignment adds some: what
-/// the caller finds changed there was written past an end. Can be used from many threads
+/// the caller finds changed there was written past an end. `record` is the path of a file, a `Ring` or a `Recording`
+/// that has its calls; a file is complete at the end of a `with` block, or when the block is gone. By default it is
+/// recorded if `VK_MEM_RECORD` says so; False is not recorded in any case. Can be used from many threads
 /// at once. In the child of `os.fork()` every use of a block of the parent raises `InvalidArgumentError`, as
 /// with a device: another thread may have been changing it during the fork.
 #[pyclass(module = "vk_mem", frozen, weakref)]
 pub struct VirtualBlock {
     /// Never held while an exception is created: that runs Python code, which may come back here.
-    block: Mutex<Engine, rank::VirtualBlock>,
+    block: Arc<BlockLock>,
     /// User data by handle; most handles have none.
     user_data: Mutex<HashMap<u64, Link<PyAny>>, rank::UserData>,
     process: Process,
     /// Whether allocations may be elsewhere than where they were made.
     has_moved: AtomicBool,
+    /// Who records it, and whether that recording ends with it.
+    recorded: Mutex<Option<(Arc<Session>, bool)>, rank::AttachedAllocators>,
 }
 
 /// A range of a `VirtualBlock`.
@@ -59,13 +68,62 @@ pub struct VirtualAllocation {
 impl VirtualBlock {
     /// Returns the engine's block; raises in the child of a fork, where a lock that another thread held is
     /// never released.
-    fn engine(&self, py: Python<'_>) -> PyResult<&Mutex<Engine, rank::VirtualBlock>> {
+    fn engine(&self, py: Python<'_>) -> PyResult<&BlockLock> {
         enter_thread();
         if self.process.is_this() {
             return Ok(&self.block);
         }
         let why = "the virtual block was made before os.fork(): make another in this process";
         Err(invalid(py, why))
+    }
+
+    /// Raises in the child of a fork.
+    pub fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        self.engine(py).map(drop)
+    }
+
+    /// Returns the block as recordings know it.
+    pub fn shared(&self) -> &Arc<BlockLock> {
+        &self.block
+    }
+
+    /// Records the block from now on; what exists is told first. Ends what recorded it until now.
+    pub fn attach(
+        &self,
+        py: Python<'_>,
+        session: &Arc<Session>,
+        is_own: bool,
+        is_new: bool,
+    ) -> PyResult<()> {
+        let engine = self.engine(py)?;
+        session.check_process(py)?;
+        let texts = self.custom_data(py)?;
+        let text_of = |key: SlotKey| texts.get(&key.to_bits()).map(String::as_str);
+        self.end_recording(py);
+        detach(py, || engine.lock().begin(session.recording(), is_new, &text_of));
+        *self.recorded.lock() = Some((session.clone(), is_own));
+        Ok(())
+    }
+
+    /// Ends the recording of the block, and the recording itself if it has no other use.
+    fn end_recording(&self, py: Python<'_>) {
+        let recorded = self.recorded.lock().take();
+        if let Some((session, is_own)) = recorded {
+            detach(py, || self.block.lock().end_in(session.recording()));
+            if is_own {
+                session.end(py);
+            }
+        }
+    }
+
+    /// Tells who records the block how custom data show themselves.
+    fn note_data(&self, handle: u64, data: Option<&Bound<'_, PyAny>>) {
+        if !self.block.lock().is_recorded() {
+            return;
+        }
+        // Without the lock: it runs Python code.
+        let text = data.map(text_of);
+        self.block.lock().note_data(SlotKey::from_bits(handle), || text.as_deref());
     }
 
     /// Returns the user data as texts, by handle.
@@ -95,10 +153,21 @@ fn stale(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 /// Frees the allocations of a failed call: in reverse order, as a linear block requires.
-fn undo(block: &mut Engine, handles: &[[u8; 8]]) {
+fn undo(block: &mut RecordedBlock, handles: &[[u8; 8]]) {
     for handle in handles.iter().rev() {
         // Code that found the arrays through the cycle collector may have freed one already.
         let _ = block.free(SlotKey::from_bits(u64::from_ne_bytes(*handle)));
+    }
+}
+
+impl Drop for VirtualBlock {
+    fn drop(&mut self) {
+        if !self.process.is_this() {
+            // What it shares with the parent stays as it is.
+            std::mem::forget(self.recorded.get_mut().take());
+        } else if self.recorded.get_mut().is_some() {
+            try_attach(|py| self.end_recording(py));
+        }
     }
 }
 
@@ -132,23 +201,33 @@ impl Alignments {
 impl VirtualBlock {
     #[new]
     #[pyo3(
-        signature = (size, *, algorithm = Text("tlsf".into()), debug = None),
-        text_signature = "(size, *, algorithm='tlsf', debug=None)"
+        signature = (size, *, algorithm = Text("tlsf".into()), debug = None, record = None),
+        text_signature = "(size, *, algorithm='tlsf', debug=None, record=None)"
     )]
     fn new(
         py: Python<'_>,
         size: &Bound<'_, PyAny>,
         algorithm: Text,
         debug: Option<&Bound<'_, PyAny>>,
+        record: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         host_memory::check(py)?;
         let algorithm = options::algorithm(py, &algorithm.0)?;
         let margin = debug.map_or(Ok(0), |debug| margin_only(debug, "a VirtualBlock"))?;
         let size = unsigned(size, "size")?;
         let block = Engine::with_margin(size, algorithm, margin).or_raise(py)?;
-        let (block, user_data) = (Mutex::new(block), Mutex::default());
-        let has_moved = AtomicBool::new(false);
-        Ok(Self { block, user_data, process: Process::current(), has_moved })
+        let session = session_of_keyword(py, record)?;
+        let made = Self {
+            block: Arc::new(Mutex::new(RecordedBlock::new(block))),
+            user_data: Mutex::default(),
+            process: Process::current(),
+            has_moved: AtomicBool::new(false),
+            recorded: Mutex::default(),
+        };
+        if let Some((session, is_own)) = session {
+            made.attach(py, &session, is_own, true)?;
+        }
+        Ok(made)
     }
 
     /// Size in the caller's unit.
@@ -214,6 +293,7 @@ impl VirtualBlock {
         let made = made.or_raise(slf.py())?;
         let handle = made.key.to_bits();
         if let Some(data) = user_data {
+            this.note_data(handle, Some(data.bind(slf.py())));
             this.user_data.lock().insert(handle, Link::new(data));
         }
         Ok(VirtualAllocation::new(slf, handle, made.offset, made.size))
@@ -417,7 +497,12 @@ impl VirtualBlock {
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.clear(py)
+        self.clear(py)?;
+        let is_own = self.recorded.lock().as_ref().is_some_and(|it| it.1);
+        if is_own {
+            self.end_recording(py);
+        }
+        Ok(())
     }
 
     fn __repr__(&self) -> String {
@@ -501,6 +586,7 @@ impl VirtualAllocation {
         let block = self.block.get();
         let known = block.engine(py)?.lock().info(SlotKey::from_bits(self.handle));
         known.map_err(|error| stale(py, &error))?;
+        block.note_data(self.handle, data.as_ref().map(|it| it.bind(py)));
         let mut all = block.user_data.lock();
         let before = match data {
             Some(data) => all.insert(self.handle, Link::new(data)),

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
-use vkmem_engine::VirtualBlocks as Engine;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::suballocator::SlotKey;
+use vkmem_trace::{RecordedBlocks as Engine, Recording, SpaceInfo};
 
 use crate::arguments::numbers::unsigned;
 use crate::arguments::options::algorithm;
 use crate::arguments::text::Text;
 use crate::errors::{IntoPyResult, corruption};
+use crate::process::forks::Process;
 use crate::process::number::Number;
+use crate::recording::space::RecordedSpace;
 
 /// Identifies a block: its number, which is reused, and a serial number.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,17 +46,48 @@ impl Blocks {
     }
 }
 
+/// The blocks of one heap.
+struct Shared(Mutex<Blocks, rank::VirtualBlock>);
+
+impl std::ops::Deref for Shared {
+    type Target = Mutex<Blocks, rank::VirtualBlock>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl RecordedSpace for Shared {
+    fn begin(&self, recording: &Recording, allocator: u16, is_new: bool) {
+        self.lock().engine.begin(recording, allocator, is_new);
+    }
+
+    fn end(&self) {
+        self.lock().engine.end();
+    }
+}
+
 /// Many virtual blocks as one. Private: the heap locks its own lock around every use, and checks for forks.
 #[pyclass(name = "_VirtualBlocks", module = "vk_mem._vk_mem", frozen)]
 pub struct VirtualBlocks {
-    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
+    blocks: Arc<Shared>,
+    process: Process,
+}
+
+impl Drop for VirtualBlocks {
+    fn drop(&mut self) {
+        // Ranges that live longer are of no heap any more. In the child of a fork the lock may be held for ever.
+        if self.process.is_this() {
+            self.blocks.end();
+        }
+    }
 }
 
 /// A range, owned by this object. Python may be interrupted between any two calls: a range that is dropped
 /// without having been freed is kept for `take_dropped`.
 #[pyclass(name = "_Range", module = "vk_mem._vk_mem", frozen)]
 pub struct Range {
-    blocks: Arc<Mutex<Blocks, rank::VirtualBlock>>,
+    blocks: Arc<Shared>,
     place: Place,
     freed: AtomicBool,
 }
@@ -88,6 +121,11 @@ impl Range {
 }
 
 impl VirtualBlocks {
+    /// Returns what is recorded with the allocator of its heap.
+    pub fn recorded(&self) -> Arc<dyn RecordedSpace> {
+        self.blocks.clone()
+    }
+
     fn range(&self, place: Place) -> Range {
         Range { blocks: Arc::clone(&self.blocks), place, freed: AtomicBool::new(false) }
     }
@@ -99,9 +137,9 @@ impl VirtualBlocks {
     #[pyo3(signature = (algorithm, alignment, margin = 0))]
     fn new(py: Python<'_>, algorithm: Text, alignment: u64, margin: u64) -> PyResult<Self> {
         let algorithm = self::algorithm(py, &algorithm.0)?;
-        let engine = Engine::with_margin(algorithm, alignment, margin);
+        let engine = Engine::new(SpaceInfo { size: None, algorithm, alignment, margin });
         let blocks = Blocks { engine, serials: Vec::new(), next_serial: 0, dropped: Vec::new() };
-        Ok(Self { blocks: Arc::new(Mutex::new(blocks)) })
+        Ok(Self { blocks: Arc::new(Shared(Mutex::new(blocks))), process: Process::current() })
     }
 
     /// Sum of the sizes of all allocations.

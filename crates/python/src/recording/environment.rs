@@ -1,4 +1,4 @@
-//! The recording that `VK_MEM_RECORD` asks for: one for all allocators of the process.
+//! The recording that `VK_MEM_RECORD` asks for: one for all allocators and virtual blocks of the process.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ fn expanded(given: OsString) -> PathBuf {
     }
 }
 
-/// Returns the recording that the environment asks for, which begins with the first allocator; `None` if it asks for
+/// Returns the recording that the environment asks for, which begins with the first allocator or
+/// virtual block; `None` if it asks for
 /// none. In the child of a fork it is another one. Raises `OSError` if its file cannot be written.
 pub fn session(py: Python<'_>) -> PyResult<Option<Arc<Session>>> {
     let Some(given) = std::env::var_os("VK_MEM_RECORD").filter(|it| !it.is_empty()) else {
@@ -44,12 +45,4 @@ pub fn session(py: Python<'_>) -> PyResult<Option<Arc<Session>>> {
         std::mem::forget(old);
     }
     Ok(Some(session))
-}
-
-/// Ends it, at the end of the interpreter.
-pub fn end(py: Python<'_>) {
-    let session = SESSION.lock().clone();
-    if let Some(session) = session {
-        session.end(py);
-    }
 }

@@ -4,3 +4,4 @@ pub(crate) mod attached;
 pub(crate) mod environment;
 pub(crate) mod failure;
 pub(crate) mod session;
+pub(crate) mod space;

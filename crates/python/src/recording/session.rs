@@ -20,6 +20,15 @@ use crate::observe::event::{Event, EventKind};
 use crate::observe::events::Listener;
 use crate::process::forks::Process;
 
+/// Recordings in files, which end with the interpreter.
+static OPEN: Mutex<Vec<Weak<Session>>, rank::AttachedAllocators> = Mutex::new(Vec::new());
+
+/// Ends all recordings in files, at the end of the interpreter.
+pub fn end_all(py: Python<'_>) {
+    let open = std::mem::take(&mut *OPEN.lock());
+    open.iter().filter_map(Weak::upgrade).for_each(|session| session.end(py));
+}
+
 /// A ring is not saved by itself again so soon after it was.
 const SAVED_LATELY: Duration = Duration::from_secs(1);
 
@@ -89,6 +98,11 @@ impl Session {
         });
         let fails: Weak<dyn Fails> = Arc::<Self>::downgrade(&session);
         let _ = failed.set(Told::new(fails));
+        if session.path.is_some() {
+            let mut open = OPEN.lock();
+            open.retain(|it| it.strong_count() > 0);
+            open.push(Arc::downgrade(&session));
+        }
         Ok(session)
     }
 

@@ -127,6 +127,13 @@ impl TraceData {
     }
 }
 
+fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::NoHostMemory(_) => out_of_host_memory(py),
+        other => to_py(py, other),
+    }
+}
+
 #[pymethods]
 impl ReplayedData {
     /// The report as JSON.
@@ -158,10 +165,31 @@ impl ReplayedData {
             }
             Allocators::Gone => None,
         };
-        made.transpose().map_err(|error| match error {
-            Error::NoHostMemory(_) => out_of_host_memory(py),
-            other => to_py(py, &other),
-        })
+        made.transpose().map_err(|error| raised(py, &error))
+    }
+
+    /// Numbers of the virtual blocks that are there.
+    fn virtual_blocks(&self) -> Vec<u32> {
+        match &self.allocators {
+            Allocators::Live(replayed) => replayed.virtual_blocks(),
+            Allocators::Dumps(_) | Allocators::Gone => Vec::new(),
+        }
+    }
+
+    /// A dump of a virtual block; `None` if there is no such block.
+    fn dump_virtual_block(
+        &self,
+        py: Python<'_>,
+        number: u32,
+        detailed: bool,
+    ) -> PyResult<Option<String>> {
+        let made = match &self.allocators {
+            Allocators::Live(replayed) => {
+                detach(py, || replayed.dump_virtual_block(number, detailed))
+            }
+            Allocators::Dumps(_) | Allocators::Gone => None,
+        };
+        made.transpose().map_err(|error| raised(py, &error))
     }
 
     /// The replay as a trace, if it was recorded.

@@ -94,6 +94,28 @@ macro_rules! calls {
     };
 }
 
+impl Kind {
+    /// Returns whether events of this kind are about a virtual block or a set, and no allocator.
+    pub(crate) fn is_of_space(self) -> bool {
+        matches!(
+            self,
+            Self::VirtualAllocate
+                | Self::VirtualFree
+                | Self::CreateSpace
+                | Self::DestroySpace
+                | Self::ClearSpace
+                | Self::GrowSpace
+                | Self::AddBlock
+                | Self::RemoveBlock
+                | Self::VirtualAllocateFailed
+                | Self::VirtualMove
+                | Self::DefragmentSpace
+                | Self::SetVirtualData
+                | Self::MergeSpace
+        )
+    }
+}
+
 // Numbers below 64 have forms of their own (`format/compact.rs`), which cannot be extended. The others are stored with
 // their length; a later version may add fields behind the last one.
 calls! {
@@ -448,6 +470,8 @@ calls! {
         algorithm: Algorithm,
         /// Minimum alignment of every offset in a set, in units.
         alignment: u64,
+        /// Units before and behind each allocation that belong to none.
+        margin: Option<u64>,
     }
     /// A virtual block, or a set of them, was destroyed.
     95 DestroySpace "destroy_space" {
@@ -571,5 +595,19 @@ calls! {
     110 RefuseLosses "refuse_losses" {
         /// Numbers of the allocations.
         allocations: Numbers<'a>,
+    }
+    /// Custom data of a virtual allocation were set.
+    112 SetVirtualData "set_virtual_data" {
+        /// Number of the virtual block.
+        space: u32,
+        /// Number of the virtual allocation.
+        allocation: u32,
+        /// The data.
+        data: Data<'a>,
+    }
+    /// Freed ranges of a virtual block were merged to count them, which decides where the next ones go.
+    113 MergeSpace "merge_space" {
+        /// Number of the virtual block.
+        space: u32,
     }
 }

@@ -210,6 +210,9 @@ impl Row {
             Call::VirtualMove { space, allocation, offset } => {
                 (self.memory, self.object, self.offset) = (*space, *allocation, *offset);
             }
+            Call::SetVirtualData { space, allocation, .. } => {
+                (self.memory, self.object) = (*space, *allocation);
+            }
             Call::CreateSpace { space, size, .. } => {
                 (self.memory, self.size) = (*space, size.unwrap_or(0));
             }

@@ -8,6 +8,8 @@
 //!     Writing          encodes them: numbers for objects, blocks           `writing.rs`
 //!       translate      events of the engine as events of traces            `translate.rs`
 //!       Numbers        numbers of objects                                  `numbers.rs`
+//!     RecordedBlock    a virtual block that may be recorded                `recorded_block.rs`
+//!       SpaceSource    receives what it tells                              `space.rs`, `space_events.rs`
 //!     Sink             a file, or a ring of blocks                         `sink.rs`
 //!   writer             the thread that encodes and writes                  `writer.rs`
 //!     Shared           what it shares with the recording                   `shared.rs`
@@ -20,14 +22,19 @@
 mod inbox;
 mod numbers;
 mod raw;
+mod recorded_block;
 mod recording;
 mod shared;
 mod sink;
 mod source;
+mod space;
+mod space_events;
 mod translate;
 mod writer;
 mod writing;
 
-pub use recording::{Finished, Recording, RecordingOptions, Target};
+pub use recorded_block::{RecordedBlock, RecordedBlocks};
+pub use recording::{AllocatorHead, Finished, Recording, RecordingOptions, Target};
 pub use shared::OnFailure;
 pub use source::{CallSiteFrame, Source, set_call_site};
+pub use space::SpaceInfo;

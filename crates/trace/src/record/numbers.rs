@@ -141,6 +141,11 @@ impl Numbers {
         number
     }
 
+    /// Returns the number of an alias.
+    pub fn alias(&self, allocator: u16, handle: (u64, bool)) -> Option<u32> {
+        self.aliases.get(&(allocator, handle)).copied()
+    }
+
     /// Forgets an alias; returns its number.
     pub fn remove_alias(&mut self, allocator: u16, handle: (u64, bool)) -> Option<u32> {
         self.aliases.remove(&(allocator, handle))

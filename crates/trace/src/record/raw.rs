@@ -7,6 +7,7 @@ use vkmem_engine::{
     MemoryRequirements, PoolCreateInfo, PoolId, PoolKey, ResourceKind,
 };
 
+use super::space::RawSpace;
 use crate::values::FailureReason;
 
 /// No call site.
@@ -84,6 +85,10 @@ pub(super) enum What {
     Name(AllocationId, Option<Box<str>>),
     NamePool(PoolId, Option<Box<str>>),
     Data(AllocationId, Option<Box<str>>),
+    NameAlias(u64, bool, Option<Box<str>>),
+    DataOfAlias(u64, bool, Option<Box<str>>),
+    Retire(AllocationId),
+    RetireAlias(u64, bool),
     Map(AllocationId),
     Unmap(AllocationId),
     Flush {
@@ -147,6 +152,7 @@ pub(super) enum What {
         blocks_freed: u64,
     },
     Close,
+    Space(u32, RawSpace),
     Mark(Box<str>),
     Site(u32, Vec<RawFrame>),
 }
@@ -220,6 +226,14 @@ impl What {
             Told::Name(id, name) => Self::Name(id, name.map(Into::into)),
             Told::NamePool(id, name) => Self::NamePool(id, name.map(Into::into)),
             Told::Data(id, text) => Self::Data(id, text.map(Into::into)),
+            Told::NameAlias(handle, is_image, name) => {
+                Self::NameAlias(handle, is_image, name.map(Into::into))
+            }
+            Told::DataOfAlias(handle, is_image, text) => {
+                Self::DataOfAlias(handle, is_image, text.map(Into::into))
+            }
+            Told::Retire(id) => Self::Retire(id),
+            Told::RetireAlias(handle, is_image) => Self::RetireAlias(handle, is_image),
             Told::Map(id) => Self::Map(id),
             Told::Unmap(id) => Self::Unmap(id),
             Told::Flush(ranges) => Self::Flush { ranges: ranges.into(), invalidates: false },

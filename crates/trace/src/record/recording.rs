@@ -15,11 +15,12 @@ use super::raw::What;
 use super::shared::{OnFailure, Shared, State};
 use super::sink::{Ring, Sink};
 use super::source::{Clock, Source};
+use super::space::{SpaceInfo, SpaceSource};
 use super::writer;
 use super::writing::Writing;
 use crate::description::{BUDGETS, Description, ENGINE, NO, RECORDER, STAYS_MAPPED};
 use crate::error::Format;
-use crate::format::Encoder;
+use crate::format::{Encoder, version};
 
 /// Where a recording goes.
 pub enum Target {
@@ -36,14 +37,21 @@ pub struct RecordingOptions {
     pub program: Option<String>,
     /// Name and version of the library.
     pub library: Option<String>,
-    /// `VkPhysicalDeviceProperties::driverVersion`
-    pub driver_version: Option<u32>,
-    /// Extensions of Vulkan by name, and whether each is enabled.
-    pub extensions: Vec<(String, bool)>,
     /// The most events that wait to be encoded; more are dropped. `None`: 131,072.
     pub most_waiting: Option<usize>,
     /// Called once, by the thread that writes, if the output fails.
     pub on_failure: Option<OnFailure>,
+}
+
+/// What a recording says of the device of its first allocator, and of its options, beside what the engine knows.
+#[derive(Clone, Debug, Default)]
+pub struct AllocatorHead {
+    /// `VkPhysicalDeviceProperties::driverVersion`
+    pub driver_version: Option<u32>,
+    /// Extensions of Vulkan by name, and whether each is enabled.
+    pub extensions: Vec<(String, bool)>,
+    /// Options by name, as texts.
+    pub settings: Vec<(String, String)>,
 }
 
 /// What was recorded when a recording has ended.
@@ -77,14 +85,12 @@ impl Recording {
         let start = start.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_nanos() as u64);
         let settings = vec![(RECORDER.to_string(), ENGINE.to_string())];
         let description = Description {
-            driver_version: options.driver_version,
-            extensions: options.extensions,
             settings,
             program: options.program,
             process: Some(process),
             library: options.library,
             start: Some(start),
-            ..Description::new(Format::VkMem, (1, 0))
+            ..Description::new(Format::VkMem, version())
         };
         let (sink, out) = match target {
             Target::Writer(out) => (Sink::Out { pending: Vec::new(), has_head: false }, Some(out)),
@@ -103,6 +109,7 @@ impl Recording {
             dropped: 0,
             error: None,
             allocators: 0,
+            spaces: 0,
         });
         let (ends, written, has_failed) = Default::default();
         let on_failure = options.on_failure;
@@ -117,7 +124,12 @@ impl Recording {
     /// Records an allocator from now on. Its device is that of the head if it is the first one, which should be attached
     /// before it allocates: what existed is to be told by [`Source::tell_state`]. Returns what it tells its events, and
     /// who recorded it until now.
-    pub fn attach(&self, allocator: &Allocator, options: &AllocatorOptions) -> Arc<Source> {
+    pub fn attach(
+        &self,
+        allocator: &Allocator,
+        options: &AllocatorOptions,
+        head: AllocatorHead,
+    ) -> Arc<Source> {
         let info = allocator.device().info();
         let mut state = self.shared.state.lock();
         let number = state.allocators;
@@ -127,6 +139,9 @@ impl Recording {
             let description = &mut state.description;
             description.device = Some(info.clone());
             description.options = Some(options.clone());
+            description.driver_version = head.driver_version;
+            description.extensions = head.extensions;
+            description.settings.extend(head.settings);
             let mut say_no = |name: &str| description.settings.push((name.into(), NO.into()));
             if !allocator.reports_budgets() {
                 say_no(BUDGETS);
@@ -142,6 +157,30 @@ impl Recording {
         source.push(next_number(), What::CreateAllocator(Box::new(options.clone())), false);
         allocator.set_recorder(Some(source.clone()));
         source
+    }
+
+    /// Records a virtual block or a set from now on; that of an allocator is told with its number.
+    pub(super) fn attach_space(
+        &self,
+        allocator: Option<u16>,
+        info: SpaceInfo,
+        is_state: bool,
+    ) -> SpaceSource {
+        let number = {
+            let mut state = self.shared.state.lock();
+            state.spaces += 1;
+            state.spaces - 1
+        };
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let source = Source { inbox, allocator: allocator.unwrap_or(0), clock };
+        let source = SpaceSource::new(source, number);
+        source.created(info, is_state);
+        source
+    }
+
+    /// Returns whether events that are put into an inbox are in this recording.
+    pub(super) fn has_inbox(&self, inbox: &Arc<Inbox>) -> bool {
+        Arc::ptr_eq(&self.shared.inbox, inbox)
     }
 
     /// Writes a text into the recording.
@@ -207,6 +246,7 @@ impl Recording {
             // An error means that the thread panicked, which was already printed.
             let _ = thread.join();
         }
+        self.shared.inbox.close();
         let mut state = self.shared.state.lock();
         let (events, dropped) = (state.writing.encoder().events(), state.dropped);
         Finished { events, dropped, error: state.error.take() }

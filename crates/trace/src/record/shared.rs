@@ -36,6 +36,8 @@ pub(super) struct State {
     pub error: Option<io::Error>,
     /// Number of allocators so far.
     pub allocators: u16,
+    /// Number of virtual blocks and sets so far.
+    pub spaces: u32,
 }
 
 /// What a recording, its thread and its sources share.

@@ -48,7 +48,7 @@ fn resource(subject: &Subject) -> (Resource, Option<u64>) {
     }
 }
 
-fn failure(of: &RawFailure) -> Option<Box<Failure<'_>>> {
+pub(super) fn failure(of: &RawFailure) -> Option<Box<Failure<'_>>> {
     let RawFailure { reason, result, figures, ref message } = *of;
     Some(Box::new(Failure { reason, result, figures, message: Some(message) }))
 }
@@ -152,6 +152,7 @@ impl Writing {
                     self.push(head, Call::FreeMemory { memory });
                 }
             }
+            What::Space(space, it) => self.write_space(head, *space, it),
             What::Mark(text) => self.push(head, Call::Mark { text }),
             What::Site(number, frames) => self.define_site(of, *number, frames),
             _ => self.write_rare(head, what),
@@ -195,6 +196,26 @@ impl Writing {
                 let allocation = self.numbers.add_alias(of, *handle);
                 let (size, offset) = (Some(requirements.size), made.offset - base.offset);
                 self.push(head, Call::Alias { allocation, base: number, request, size, offset });
+            }
+            What::Retire(id) => {
+                self.about(head, *id, |allocation| Call::RequestFree { allocation });
+            }
+            What::RetireAlias(handle, is_image) => {
+                if let Some(allocation) = self.numbers.alias(of, (*handle, *is_image)) {
+                    self.push(head, Call::RequestFree { allocation });
+                }
+            }
+            What::NameAlias(handle, is_image, name) => {
+                if let Some(number) = self.numbers.alias(of, (*handle, *is_image)) {
+                    let (object, name) = (Object::Allocation(number), name.as_deref());
+                    self.push(head, Call::Name { object, name });
+                }
+            }
+            What::DataOfAlias(handle, is_image, text) => {
+                if let Some(allocation) = self.numbers.alias(of, (*handle, *is_image)) {
+                    let data = text.as_deref().map_or(Data::None, Data::Text);
+                    self.push(head, Call::SetData { allocation, data });
+                }
             }
             What::EndAlias(handle, is_image) => {
                 let handle = (*handle, *is_image);
@@ -373,7 +394,7 @@ impl Writing {
     }
 
     /// Encodes a group and its members, which have the numbers after that of the group.
-    fn group<'a>(
+    pub(super) fn group<'a>(
         &mut self,
         head: &Head,
         kind: GroupKind,

@@ -6,6 +6,7 @@ use vkmem_engine::DeviceInfo;
 
 use super::numbers::Numbers;
 use super::raw::{Head, NO_SITE, Raw, RawFrame, What};
+use super::space_events::SpaceNumbers;
 use crate::dictionary::{Frame, SiteId};
 use crate::event::{Call, Event};
 use crate::format::Encoder;
@@ -21,6 +22,7 @@ struct Run {
 pub(super) struct Writing {
     encoder: Encoder,
     pub(super) numbers: Numbers,
+    pub(super) spaces: SpaceNumbers,
     /// The frame of each allocator.
     pub(super) frames: HashMap<u16, u64>,
     devices: HashMap<u16, DeviceInfo>,
@@ -37,6 +39,7 @@ impl Writing {
         Self {
             encoder: Encoder::new(),
             numbers: Numbers::new(),
+            spaces: SpaceNumbers::default(),
             frames: HashMap::new(),
             devices: HashMap::new(),
             sites: HashMap::new(),

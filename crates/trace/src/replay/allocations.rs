@@ -303,6 +303,8 @@ impl Worker<'_> {
             event: index as u32,
             size: asked.size,
             data_event: index as u32,
+            name_event: None,
+            is_retired: false,
             place: self.places.as_mut().map_or(0, |it| it.add(number)),
         };
         self.note_id(number, &live);

@@ -86,6 +86,14 @@ impl Worker<'_> {
         let Some(instance) = self.instance(event) else { return };
         match event.call {
             Call::Name { object: Object::Allocation(number), name } => {
+                let named = self.world.allocations.with(number, |it| {
+                    let is_alias = matches!(it.kind, LiveKind::Alias);
+                    it.name_event = is_alias.then_some(index as u32);
+                    is_alias
+                });
+                if named == Some(true) {
+                    return self.record(event, event.call.clone());
+                }
                 let Some(id) = self.id(number) else { return };
                 let _ = self.timed(Kind::Name, || instance.allocator.set_name(id, name));
             }

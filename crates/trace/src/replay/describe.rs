@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use vkmem_engine::{AliasDescription, AllocationId, Describe, Description, PoolId};
+use vkmem_engine::{
+    AliasDescription, AllocationId, Describe, Description, PoolId, sort_call_sites,
+};
 
 use super::objects::{Live, LiveKind};
 use super::world::World;
@@ -35,11 +37,18 @@ fn usage(request: &Request) -> u64 {
     }
 }
 
-fn data_text(data: &Data<'_>) -> String {
+pub(super) fn data_text(data: &Data<'_>) -> String {
     match data {
         Data::None => String::new(),
         Data::Number(number) => format!("{number:#x}"),
         Data::Text(text) => (*text).to_string(),
+    }
+}
+
+fn alias_name(world: &World, live: &Live) -> Option<String> {
+    match world.trace.event(live.name_event? as usize).call {
+        Call::Name { name, .. } => name.map(str::to_string),
+        _ => None,
     }
 }
 
@@ -92,20 +101,25 @@ impl Described {
         let mut allocations: HashMap<AllocationId, Known> = HashMap::new();
         let mut has_aliases = false;
         world.allocations.each(|live| {
-            if live.allocator != allocator {
+            let is_alias = matches!(live.kind, LiveKind::Alias);
+            // Of what waits for the device a dump tells what its memory is used for, no more.
+            if live.allocator != allocator || (is_alias && live.is_retired) {
                 return;
             }
-            let (request, custom_data, call_site) = filling.of_events(live);
+            let (request, mut custom_data, call_site) = filling.of_events(live);
+            if live.is_retired {
+                custom_data.clear();
+            }
             let usage = request.as_ref().map_or(0, usage);
             let known = allocations.entry(live.allocation.id).or_default();
-            if let LiveKind::Alias = live.kind {
+            if is_alias {
                 has_aliases = true;
                 known.aliases.push(AliasDescription {
                     offset: live.allocation.offset,
                     size: live.size,
                     kind: request.map_or_else(Default::default, |it| it.kind),
                     usage,
-                    name: None,
+                    name: alias_name(world, live),
                     custom_data: Some(custom_data.as_str().into())
                         .filter(|_| !custom_data.is_empty()),
                     call_site,
@@ -113,7 +127,7 @@ impl Described {
                 return;
             }
             let last_use = match &live.kind {
-                LiveKind::Evictable(it) => Some(it.last_use()),
+                LiveKind::Evictable(it) if !live.is_retired => Some(it.last_use()),
                 _ => None,
             };
             (known.usage, known.custom_data, known.call_site) = (usage, custom_data, call_site);
@@ -125,7 +139,13 @@ impl Described {
                 pools.insert(pool.id, name);
             }
         });
-        Self { allocations, pools, call_sites: filling.call_sites, has_aliases }
+        let (call_sites, numbers) = sort_call_sites(&filling.call_sites);
+        let renumber = |site: &mut u32| *site = numbers[*site as usize];
+        for known in allocations.values_mut() {
+            known.call_site.iter_mut().for_each(renumber);
+            known.aliases.iter_mut().flat_map(|it| &mut it.call_site).for_each(renumber);
+        }
+        Self { allocations, pools, call_sites, has_aliases }
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Table`]: the objects of a replay by their recorded numbers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use vkmem_engine::lock::{Mutex, MutexGuard, rank};
 use vkmem_engine::{
@@ -77,8 +77,19 @@ pub(super) struct Live {
     pub size: u64,
     /// The event that set its custom data last.
     pub data_event: u32,
+    /// The event that named it last, if it is an alias, which the engine does not name.
+    pub name_event: Option<u32>,
+    /// Whether the program gave it up, and it waits for the device.
+    pub is_retired: bool,
     /// Its place in [`Places`](super::places::Places), where those are kept.
     pub place: u32,
+}
+
+impl Live {
+    /// Returns whether it has memory of its own.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.kind, LiveKind::Memory | LiveKind::Evictable(_))
+    }
 }
 
 /// A live pool.
@@ -91,15 +102,19 @@ pub(super) struct LivePool {
 /// A virtual block or a set of them.
 pub(super) enum Space {
     Block(Box<VirtualBlock>),
-    Set(Box<VirtualBlocks>),
+    /// With the events that added its blocks, by their numbers.
+    Set(Box<VirtualBlocks>, HashMap<u32, u32>),
 }
 
-/// A virtual allocation: its block or set, its block in the set, its handle.
+/// A virtual allocation: its block or set, its block in the set, its handle, the events that made it and that set its
+/// custom data.
 #[derive(Clone, Copy)]
 pub(super) struct LiveVirtual {
     pub space: u32,
     pub block: u32,
     pub key: SlotKey,
+    pub event: u32,
+    pub data: Option<u32>,
 }
 
 /// A defragmentation: one for each pool, and the moves of the pass that have not ended.

@@ -59,6 +59,8 @@ impl Worker<'_> {
             event: index as u32,
             size,
             data_event: index as u32,
+            name_event: None,
+            is_retired: false,
             place: 0,
         };
         self.world.allocations.put(number, live);

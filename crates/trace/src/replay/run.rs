@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vkmem_engine::{Allocation, Allocator, Error, check_info};
+use vkmem_engine::{Allocation, Allocator, Error, SlotKey, check_info};
 
-use super::describe::Described;
+use super::describe::{Described, data_text};
 use super::driver::FUNCTIONS;
 use super::gauges::Peak;
 use super::mapping::differences;
+use super::objects::Space;
 use super::recording::Recording;
 use super::report::{DriverFunction, HeapFigures, RecordedFigures, ReplayReport};
 use super::runs::{ALL, MOVABLE};
@@ -22,7 +23,8 @@ use super::worker::Worker;
 use super::world::World;
 use crate::description::Description;
 use crate::error::Format;
-use crate::event::{Call, Kind};
+use crate::event::{Call, Data, Kind};
+use crate::format::version;
 use crate::trace::Trace;
 use crate::usage::Usage;
 
@@ -84,6 +86,38 @@ impl Replayed {
         Some(self.allocator(number)?.build_stats_string(detailed, &described))
     }
 
+    /// Returns the recorded numbers of the virtual blocks that are there, without sets.
+    pub fn virtual_blocks(&self) -> Vec<u32> {
+        let mut all = self.world.created_spaces();
+        all.retain(|number| {
+            self.world.spaces.with(*number, |it| matches!(it, Space::Block(_))) == Some(true)
+        });
+        all
+    }
+
+    /// Returns a JSON dump of a virtual block (`vmaBuildVirtualBlockStatsString`), with custom data as recorded; `None`
+    /// if there is no such block. O(ranges).
+    ///
+    /// # Errors
+    /// [`Error::NoHostMemory`]
+    pub fn dump_virtual_block(&self, number: u32, detailed: bool) -> Option<Result<String, Error>> {
+        let mut texts: HashMap<SlotKey, String> = HashMap::new();
+        for live in self.world.live_virtuals().into_iter().filter(|it| it.space == number) {
+            let Some(event) = live.data else { continue };
+            if let Call::SetVirtualData { data, .. } = &self.world.trace.event(event as usize).call
+                && *data != Data::None
+            {
+                texts.insert(live.key, data_text(data));
+            }
+        }
+        let text_of = |key: SlotKey| texts.get(&key).map(String::as_str);
+        let made = self.world.spaces.with(number, |space| match space {
+            Space::Block(block) => Some(block.build_stats_string(detailed, &text_of)),
+            Space::Set(..) => None,
+        });
+        made.flatten()
+    }
+
     /// Returns the replay as a trace, if it was recorded.
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.as_ref()
@@ -128,7 +162,7 @@ pub fn replay(trace: &Arc<Trace>, settings: &ReplaySettings) -> Result<Replayed,
     let open: Vec<u16> = world.instances().map(|(number, _)| number).collect();
     open.into_iter().for_each(|number| worker.leftovers(number));
     world.spaces.each(|_| worker.tally.leftovers.spaces += 1);
-    world.virtuals.each(|_| worker.tally.leftovers.virtual_allocations += 1);
+    worker.tally.leftovers.virtual_allocations += world.live_virtuals().len() as u64;
     samples.taken.push(Sample::take(&world, worker.places.as_ref(), played));
     let recorded_trace = worker.recording.take().and_then(Recording::finish);
     let tally = worker.tally;
@@ -191,7 +225,7 @@ fn description(world: &World) -> Description {
     }
     Description {
         format: Format::VkMem,
-        version: (1, 0),
+        version: version(),
         device: Some(world.info.clone()),
         options,
         settings,

@@ -407,6 +407,8 @@ impl Worker<'_> {
             event: event_index.unwrap_or(0),
             size: moved.size,
             data_event: event_index.unwrap_or(0),
+            name_event: None,
+            is_retired: true,
             place: self.places.as_mut().map_or(0, |it| it.add(source)),
         };
         self.note_id(source, &live);

@@ -1,5 +1,7 @@
 //! Virtual blocks and sets of them.
 
+use std::collections::HashMap;
+
 use vkmem_engine::{Error, VirtualBlock, VirtualBlocks, VirtualRequest};
 
 use super::objects::{LiveVirtual, Space};
@@ -15,7 +17,7 @@ impl Space {
     fn allocate(&mut self, request: &VirtualRequest) -> Result<Option<Made>, Error> {
         match self {
             Self::Block(block) => block.allocate(request).map(|it| Some((0, it))),
-            Self::Set(set) => set.allocate(request.size, request.alignment),
+            Self::Set(set, _) => set.allocate(request.size, request.alignment),
         }
     }
 }
@@ -85,7 +87,8 @@ impl Worker<'_> {
                         self.tally.placements.differ(index, recorded, place(now, it.offset));
                     }
                 }
-                let live = LiveVirtual { space, block: now, key: it.key };
+                let live =
+                    LiveVirtual { space, block: now, key: it.key, event: index as u32, data: None };
                 self.world.virtuals.put(allocation, live);
                 let (block, offset) = (block.map(|_| now), it.offset);
                 let call = Call::VirtualAllocate {
@@ -107,7 +110,7 @@ impl Worker<'_> {
                         let _ = one.free(it.key);
                         false
                     }
-                    Space::Set(set) => {
+                    Space::Set(set, _) => {
                         let _ = set.free(block, it.key);
                         true
                     }
@@ -169,7 +172,7 @@ impl Worker<'_> {
             Space::Block(block) => {
                 block.allocate_many(all.iter().map(|it| it.1), |it| made.push((0, it)))
             }
-            Space::Set(set) => {
+            Space::Set(set, _) => {
                 for (_, request, _) in &all {
                     match set.allocate(request.size, request.alignment)? {
                         Some(it) => made.push(it),
@@ -199,7 +202,7 @@ impl Worker<'_> {
         };
         let _ = self.in_space(Kind::VirtualFree, space, |space| match space {
             Space::Block(block) => block.free(live.key),
-            Space::Set(set) => set.free(live.block, live.key).map(drop),
+            Space::Set(set, _) => set.free(live.block, live.key).map(drop),
         });
         self.record(event, event.call.clone());
     }
@@ -218,7 +221,7 @@ impl Worker<'_> {
         if let Some(first) = all.first().copied() {
             let _ = self.in_space(Kind::Group, first.space, |space| match space {
                 Space::Block(block) => block.free_many(all.iter().map(|it| it.key)),
-                Space::Set(set) => {
+                Space::Set(set, _) => {
                     all.iter().try_for_each(|it| set.free(it.block, it.key).map(drop))
                 }
             });
@@ -232,13 +235,16 @@ impl Worker<'_> {
     pub fn space(&mut self, index: usize, event: &Event<'_>) {
         let kind = event.call.kind();
         match event.call {
-            Call::CreateSpace { space, size, algorithm, alignment } => {
+            Call::CreateSpace { space, size, algorithm, alignment, margin } => {
                 let algorithm = self.world.settings.algorithm.unwrap_or(algorithm);
+                let units = margin.unwrap_or(0);
                 let made = self.timed(kind, || match size {
-                    Some(size) => {
-                        VirtualBlock::new(size, algorithm).map(Box::new).map(Space::Block)
+                    Some(size) => VirtualBlock::with_margin(size, algorithm, units)
+                        .map(|it| Space::Block(Box::new(it))),
+                    None => {
+                        let set = VirtualBlocks::with_margin(algorithm, alignment, units);
+                        Ok(Space::Set(Box::new(set), HashMap::new()))
                     }
-                    None => Ok(Space::Set(Box::new(VirtualBlocks::new(algorithm, alignment)))),
                 });
                 match made {
                     Ok(made) => _ = self.world.spaces.put(space, made),
@@ -246,7 +252,8 @@ impl Worker<'_> {
                         return self.tally.failed_now.add(index, 0, || reason(&error));
                     }
                 }
-                return self.record(event, Call::CreateSpace { space, size, algorithm, alignment });
+                let call = Call::CreateSpace { space, size, algorithm, alignment, margin };
+                return self.record(event, call);
             }
             Call::DestroySpace { space } => {
                 if self.world.spaces.take(space).is_none() {
@@ -260,7 +267,7 @@ impl Worker<'_> {
                         block.clear();
                         Ok(())
                     }
-                    Space::Set(_) => Err(Error::InvalidArgument("a set is not cleared".into())),
+                    Space::Set(..) => Err(Error::InvalidArgument("a set is not cleared".into())),
                 });
                 if cleared.is_none() {
                     return;
@@ -269,12 +276,16 @@ impl Worker<'_> {
             Call::GrowSpace { space, size } => {
                 let _ = self.in_space(kind, space, |it| match it {
                     Space::Block(block) => block.grow(size),
-                    Space::Set(_) => Err(Error::InvalidArgument("a set does not grow".into())),
+                    Space::Set(..) => Err(Error::InvalidArgument("a set does not grow".into())),
                 });
             }
             Call::AddBlock { space, block, size } => {
                 let made = self.in_space(kind, space, |it| match it {
-                    Space::Set(set) => set.add(size),
+                    Space::Set(set, added) => {
+                        let number = set.add(size)?;
+                        added.insert(number, index as u32);
+                        Ok(number)
+                    }
                     Space::Block(_) => Err(Error::InvalidArgument("this is no set".into())),
                 });
                 let Some(Ok(now)) = made else { return };
@@ -286,17 +297,35 @@ impl Worker<'_> {
             }
             Call::RemoveBlock { space, block } => {
                 let _ = self.in_space(kind, space, |it| match it {
-                    Space::Set(set) => set.remove(block),
+                    Space::Set(set, _) => set.remove(block),
                     Space::Block(_) => Err(Error::InvalidArgument("this is no set".into())),
                 });
             }
             Call::DefragmentSpace { space, algorithm } => {
                 let _ = self.in_space(kind, space, |it| match it {
                     Space::Block(block) => block.defragment(algorithm).map(drop),
-                    Space::Set(_) => {
+                    Space::Set(..) => {
                         Err(Error::InvalidArgument("a set is not defragmented".into()))
                     }
                 });
+            }
+            Call::MergeSpace { space } => {
+                let merged = self.in_space(kind, space, |it| match it {
+                    Space::Block(block) => {
+                        let _ = block.statistics();
+                        Ok(())
+                    }
+                    Space::Set(..) => Err(Error::InvalidArgument("a set is not counted".into())),
+                });
+                if merged.is_none() {
+                    return;
+                }
+            }
+            Call::SetVirtualData { allocation, .. } => {
+                let noted = self.world.virtuals.with(allocation, |it| it.data = Some(index as u32));
+                if noted.is_none() {
+                    return self.tally.skip(NO_OBJECT);
+                }
             }
             // It was done with the defragmentation; where the allocation is now can be compared.
             Call::VirtualMove { space, allocation, offset } => {
@@ -320,7 +349,7 @@ impl Worker<'_> {
         };
         let now = self.world.spaces.with(space, |it| match it {
             Space::Block(block) => block.info(live.key).ok().map(|it| it.offset),
-            Space::Set(_) => None,
+            Space::Set(..) => None,
         });
         let now = now.flatten();
         if self.world.is_exact {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vkmem_engine::{Allocation, Error};
 
-use super::objects::{Live, LiveKind};
+use super::objects::Live;
 use super::places::Places;
 use super::recording::Recording;
 use super::tally::Tally;
@@ -66,6 +66,19 @@ pub(super) fn members(trace: &Trace, group: usize, kind: GroupKind, count: u32) 
     (start..end).take_while(|index| is_member(*index)).count()
 }
 
+/// Returns whether an event is about an allocator that exists, not about a virtual block or the program.
+fn needs_allocator(call: &Call<'_>) -> bool {
+    match call {
+        Call::Group { kind, .. } => !matches!(
+            kind,
+            GroupKind::VirtualAllocate | GroupKind::VirtualFree | GroupKind::VirtualMove
+        ),
+        // That one is created with its own options first.
+        Call::Mark { .. } | Call::CreateAllocator { .. } => false,
+        other => !other.kind().is_of_space(),
+    }
+}
+
 impl<'w> Worker<'w> {
     pub fn new(world: &'w World, recording: Option<Recording>) -> Self {
         let keeps_places = world.is_exact || recording.is_some();
@@ -86,6 +99,7 @@ impl<'w> Worker<'w> {
         let event = self.world.trace.event(index);
         self.world.gauges.set_event(index);
         if self.world.is_exact
+            && needs_allocator(&event.call)
             && let Some(instance) = self.world.instance(event.allocator)
             && !matches!(event.call, Call::AllocateMemory { .. } | Call::FreeMemory { .. })
         {
@@ -179,13 +193,16 @@ impl<'w> Worker<'w> {
             | Call::AddBlock { .. }
             | Call::RemoveBlock { .. }
             | Call::VirtualMove { .. }
+            | Call::SetVirtualData { .. }
+            | Call::MergeSpace { .. }
             | Call::DefragmentSpace { .. } => self.space(index, event),
             Call::Resize { .. } => self.tally.skip(NOT_POSSIBLE),
+            Call::RequestFree { allocation } => {
+                self.world.allocations.with(*allocation, |it| it.is_retired = true);
+                self.record(event, event.call.clone());
+            }
             // A failed call has changed nothing.
-            Call::Failed { .. }
-            | Call::Mark { .. }
-            | Call::RequestFree { .. }
-            | Call::Group { .. } => {
+            Call::Failed { .. } | Call::Mark { .. } | Call::Group { .. } => {
                 self.record(event, event.call.clone());
             }
         }
@@ -317,8 +334,7 @@ impl<'w> Worker<'w> {
 
     /// Forgets that an allocation is live.
     pub fn forget_place(&mut self, live: &Live) {
-        let is_memory = matches!(live.kind, LiveKind::Memory | LiveKind::Evictable(_));
-        if let (true, Some(places)) = (is_memory, &mut self.places)
+        if let (true, Some(places)) = (live.is_memory(), &mut self.places)
             && let Some(moved) = places.remove(live.place)
         {
             self.world.allocations.with(moved, |it| it.place = live.place);
@@ -327,7 +343,8 @@ impl<'w> Worker<'w> {
 
     /// Forgets the id of an allocation.
     pub fn forget_id(&self, live: &Live) {
-        if let Some(numbers) = &self.world.numbers {
+        // An alias has the id of what it lies in.
+        if let (true, Some(numbers)) = (live.is_memory(), &self.world.numbers) {
             numbers.lock().remove(&(live.allocator, live.allocation.id));
         }
     }

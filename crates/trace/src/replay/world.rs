@@ -100,7 +100,8 @@ impl World {
             || trace.dictionary().requests().iter().any(|it| can_be_lost(it.flags));
         Self {
             is_exact: settings.is_as_recorded()
-                && trace.description().device.is_some()
+                // Virtual blocks have none.
+                && (trace.description().device.is_some() || !has(trace, Kind::CreateAllocator))
                 && says_places(trace)
                 // What existed before may have got its place in any way.
                 && !trace.columns().flags().iter().any(|flags| flags & STATE != 0),
@@ -279,6 +280,36 @@ impl World {
             refused.flat_map(numbers).collect()
         });
         all.contains(&allocation)
+    }
+
+    /// Returns the virtual allocations that are live. O(n) for n that the trace creates.
+    pub fn live_virtuals(&self) -> Vec<LiveVirtual> {
+        let mut all = Vec::new();
+        self.virtuals.each(|it| all.push(*it));
+        // Some ended with their block.
+        all.retain(|it| {
+            let found = self.spaces.with(it.space, |space| match space {
+                Space::Block(block) => block.info(it.key).is_ok(),
+                // The number and the handles of a block that was removed may be those of another one now.
+                Space::Set(set, added) => {
+                    set.info(it.block, it.key).is_ok()
+                        && added.get(&it.block).is_some_and(|added| *added < it.event)
+                }
+            });
+            found == Some(true)
+        });
+        all
+    }
+
+    /// Returns the numbers of all virtual blocks and sets that the trace creates. O(events).
+    pub fn created_spaces(&self) -> Vec<u32> {
+        let kinds = self.trace.columns().kinds().iter().enumerate();
+        let created = kinds.filter(|(_, kind)| **kind == Kind::CreateSpace as u8);
+        let number = |(index, _)| match self.trace.event(index).call {
+            Call::CreateSpace { space, .. } => Some(space),
+            _ => None,
+        };
+        created.filter_map(number).collect()
     }
 
     /// Lets an allocator take evictable allocations away, and notes which.

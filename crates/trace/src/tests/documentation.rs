@@ -56,7 +56,7 @@ fn every_kind_of_event_is_in_the_table() {
 
 #[test]
 fn the_bytes_of_the_example_are_those_of_the_encoder() {
-    let mut file = Encoder::head(&Description::new(Format::VkMem, (1, 0)));
+    let mut file = Encoder::head(&Description::new(Format::VkMem, (1, 1)));
     let mut encoder = Encoder::new();
     let buffer = BufferInfo { flags: 0, usage: 0x82, sharing_mode: 0 };
     let request = Request {

@@ -27,7 +27,7 @@ fn description() -> Description {
         library: Some("vk-mem 0.1.0".into()),
         start: Some(1_790_000_000_000_000_000),
         resolution: 1,
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     }
 }
 
@@ -189,7 +189,7 @@ fn damage_is_an_error_with_its_offset() {
     let mut later = bytes.clone();
     later[8] = 2;
     let error = decode(&later).unwrap_err().to_string();
-    assert_eq!(error, "recording, byte 8: version 2.0 of the format; this library reads version 1");
+    assert_eq!(error, "recording, byte 8: version 2.1 of the format; this library reads version 1");
 }
 
 /// Bytes that pass the checksum but mean nothing must not do more than fail.

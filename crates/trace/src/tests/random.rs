@@ -128,6 +128,10 @@ fn normal(call: Call<'_>) -> Call<'_> {
                 offset,
             }
         }
+        // No NaN is itself.
+        Call::MakeEvictable { allocation, priority } => {
+            Call::MakeEvictable { allocation, priority: priority.filter(|it| !it.is_nan()) }
+        }
         call => call,
     }
 }

@@ -17,7 +17,7 @@ fn random_trace(seed: u64, count: usize) -> Trace {
     let name = profile_names()[seed as usize % profile_names().len()];
     let description = Description {
         device: profile_info(name).filter(|_| !seed.is_multiple_of(5)),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let mut trace = TraceBuilder::new(description);
     *trace.dictionary_mut() = dictionary.clone();

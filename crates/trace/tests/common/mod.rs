@@ -78,7 +78,7 @@ pub fn trace_of<'a>(device: &DeviceInfo, calls: impl IntoIterator<Item = Call<'a
     let description = Description {
         device: Some(device.clone()),
         options: Some(AllocatorOptions::default()),
-        ..Description::new(Format::VkMem, (1, 0))
+        ..Description::new(Format::VkMem, (1, 1))
     };
     let (mut trace, mut frame) = (TraceBuilder::new(description), 0);
     for (number, call) in (0..).zip(calls) {
@@ -153,7 +153,7 @@ impl Program {
         self.calls.push(Call::Name { object, name: Some("a pool") });
         for (space, size) in [(0, Some(1 << 16)), (1, None)] {
             let (algorithm, alignment) = (Algorithm::Tlsf, 4);
-            self.calls.push(Call::CreateSpace { space, size, algorithm, alignment });
+            self.calls.push(Call::CreateSpace { space, size, algorithm, alignment, margin: None });
         }
         self.calls.push(Call::AddBlock { space: 1, block: 0, size: 1 << 14 });
     }

@@ -11,7 +11,8 @@ use crate::host::cache_hints::{prefetch_line, prefetching};
 
 /// What is told of a resource that may be an alias.
 fn end_of(handle: ResourceHandle) -> Told<'static> {
-    Told::EndAlias(handle.raw(), matches!(handle, ResourceHandle::Image(_)))
+    let (handle, is_image) = handle.as_told();
+    Told::EndAlias(handle, is_image)
 }
 
 impl DeviceAllocator {

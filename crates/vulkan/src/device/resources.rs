@@ -59,6 +59,18 @@ impl Driver for VulkanDevice {
         &self.extensions
     }
 
+    fn driver_version(&self) -> Option<u32> {
+        let mut properties = vk::PhysicalDeviceProperties::default();
+        // SAFETY: the instance and its device are alive as long as this; the pointer is valid for the call.
+        unsafe {
+            (self.instance.functions.get_physical_device_properties)(
+                self.physical_device,
+                &mut properties,
+            );
+        }
+        Some(properties.driver_version)
+    }
+
     fn features(&self) -> &[String] {
         &self.features
     }

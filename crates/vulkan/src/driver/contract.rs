@@ -70,6 +70,12 @@ pub trait Driver: DeviceMemory {
     /// Returns the names of the enabled device extensions.
     fn extensions(&self) -> &[String];
 
+    /// Returns `VkPhysicalDeviceProperties::driverVersion`, which each vendor encodes differently; `None` if there is no
+    /// driver.
+    fn driver_version(&self) -> Option<u32> {
+        None
+    }
+
     /// Returns the names of the features that are known to be enabled.
     fn features(&self) -> &[String];
 

@@ -31,4 +31,9 @@ impl ResourceHandle {
             Self::Image(image) => image.as_raw(),
         }
     }
+
+    /// Returns the handle as those who record an allocator are told it: its number, and whether it is an image.
+    pub fn as_told(self) -> (u64, bool) {
+        (self.raw(), matches!(self, Self::Image(_)))
+    }
 }

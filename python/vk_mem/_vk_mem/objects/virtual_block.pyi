@@ -1,17 +1,26 @@
 from collections.abc import Iterable
+from os import PathLike
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 from typing_extensions import Buffer as PythonBuffer
 
 from vk_mem._typing import Choice, SupportsArrayInterface
+from vk_mem._vk_mem.objects.recording import Recording, Ring
 from vk_mem._vk_mem.objects.statistics import Statistics
 from vk_mem.debugging.options import Debug
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
 
 @final
 class VirtualBlock:
-    def __new__(cls, size: int, *, algorithm: str = "tlsf", debug: Debug | None = None) -> Self: ...
+    def __new__(
+        cls,
+        size: int,
+        *,
+        algorithm: str = "tlsf",
+        debug: Debug | None = None,
+        record: str | PathLike[str] | Ring | Recording | Literal[False] | None = None,
+    ) -> Self: ...
     @property
     def margin(self) -> int: ...
     @property
