@@ -79,7 +79,7 @@ class Programs(RuleBasedStateMachine):
         # A share of the programs is recorded, and has to come out of a replay as it was.
         Programs.count += 1
         self.trace = Path(self.folder.name) / f"{Programs.count}.vkmem"
-        self.recording = begin(self.trace) if Programs.count % 4 == 0 else None
+        self.recording = begin(self.trace) if small else None
         self.allocator = Allocator(
             self.device,
             record=False if self.recording is None else self.recording,

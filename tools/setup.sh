@@ -150,7 +150,7 @@ inputs_of_the_build() {
     {
         cargo --version
         printf '%s\n' "${RUSTFLAGS:-}" "$BUILD"
-        find Cargo.toml Cargo.lock pyproject.toml crates/{engine,vulkan,python} \
+        find Cargo.toml Cargo.lock pyproject.toml crates/{engine,trace,vulkan,python} \
             -type f -not -path '*/tests/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | digest
 }

@@ -22,6 +22,8 @@
 mod inbox;
 mod numbers;
 mod raw;
+mod raw_failure;
+mod raw_space;
 mod recorded_block;
 mod recording;
 mod shared;
@@ -29,12 +31,13 @@ mod sink;
 mod source;
 mod space;
 mod space_events;
+mod space_numbers;
 mod translate;
 mod writer;
 mod writing;
 
+pub use raw_space::SpaceInfo;
 pub use recorded_block::{RecordedBlock, RecordedBlocks};
 pub use recording::{AllocatorHead, Finished, Recording, RecordingOptions, Target};
 pub use shared::OnFailure;
 pub use source::{CallSiteFrame, Source, set_call_site};
-pub use space::SpaceInfo;

@@ -3,12 +3,12 @@
 use vkmem_engine::recording::{Subject, Told, ToldEnd};
 use vkmem_engine::{
     Allocation, AllocationId, AllocationRequest, AllocatorOptions, DefragmentationAlgorithm,
-    DeviceError, Error, FailureFigures, HostRange, ImportRequest, MemoryAllocateInfo, MemoryHandle,
-    MemoryRequirements, PoolCreateInfo, PoolId, PoolKey, ResourceKind,
+    DeviceError, HostRange, ImportRequest, MemoryAllocateInfo, MemoryHandle, MemoryRequirements,
+    PoolCreateInfo, PoolId, PoolKey, ResourceKind,
 };
 
-use super::space::RawSpace;
-use crate::values::FailureReason;
+use super::raw_failure::RawFailure;
+use super::raw_space::RawSpace;
 
 /// No call site.
 pub(super) const NO_SITE: u32 = u32::MAX;
@@ -29,26 +29,6 @@ pub(super) struct Head {
 pub(super) struct Raw {
     pub head: Head,
     pub what: What,
-}
-
-/// A failure with its message.
-#[derive(Debug)]
-pub(super) struct RawFailure {
-    pub reason: FailureReason,
-    pub result: Option<i32>,
-    pub figures: Option<FailureFigures>,
-    pub message: String,
-}
-
-impl RawFailure {
-    pub fn of(error: &Error) -> Box<Self> {
-        Box::new(Self {
-            reason: FailureReason::of(error),
-            result: error.vk_result(),
-            figures: error.figures().copied(),
-            message: error.to_string(),
-        })
-    }
 }
 
 /// How a move ended.

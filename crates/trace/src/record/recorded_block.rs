@@ -9,8 +9,9 @@ use vkmem_engine::{
     VirtualBlocks, VirtualMove, VirtualRequest,
 };
 
+use super::raw_space::SpaceInfo;
 use super::recording::Recording;
-use super::space::{SpaceInfo, SpaceSource};
+use super::space::SpaceSource;
 
 /// A virtual block that may be recorded.
 pub struct RecordedBlock {
@@ -69,7 +70,7 @@ impl RecordedBlock {
 
     /// Ends the recording of the block if it is this one.
     pub fn end_in(&mut self, recording: &Recording) {
-        if self.source.as_ref().is_some_and(|it| it.is_in(recording)) {
+        if self.source.as_ref().is_some_and(|it| it.is_in(recording.inbox())) {
             self.end();
         }
     }

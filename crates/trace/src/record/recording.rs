@@ -12,10 +12,11 @@ use vkmem_engine::{Allocator, AllocatorOptions};
 
 use super::inbox::Inbox;
 use super::raw::What;
+use super::raw_space::SpaceInfo;
 use super::shared::{OnFailure, Shared, State};
 use super::sink::{Ring, Sink};
 use super::source::{Clock, Source};
-use super::space::{SpaceInfo, SpaceSource};
+use super::space::SpaceSource;
 use super::writer;
 use super::writing::Writing;
 use crate::description::{BUDGETS, Description, ENGINE, NO, RECORDER, STAYS_MAPPED};
@@ -178,9 +179,9 @@ impl Recording {
         source
     }
 
-    /// Returns whether events that are put into an inbox are in this recording.
-    pub(super) fn has_inbox(&self, inbox: &Arc<Inbox>) -> bool {
-        Arc::ptr_eq(&self.shared.inbox, inbox)
+    /// Returns where its events are put.
+    pub(super) fn inbox(&self) -> &Arc<Inbox> {
+        &self.shared.inbox
     }
 
     /// Writes a text into the recording.

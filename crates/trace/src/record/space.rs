@@ -1,51 +1,17 @@
 //! [`SpaceSource`]: receives what one virtual block, or a set of them, tells.
 
+use std::sync::Arc;
+
 use vkmem_engine::recording::{next_number, next_numbers};
 use vkmem_engine::{
-    Algorithm, DefragmentationAlgorithm, Error, SlotKey, VirtualAllocation, VirtualMove,
-    VirtualRequest,
+    DefragmentationAlgorithm, Error, SlotKey, VirtualAllocation, VirtualMove, VirtualRequest,
 };
 
-use super::raw::{RawFailure, What};
-use super::recording::Recording;
+use super::inbox::Inbox;
+use super::raw::What;
+use super::raw_failure::RawFailure;
+use super::raw_space::{RawSpace, RawVirtualMany, SpaceInfo};
 use super::source::Source;
-
-/// A virtual block or a set of them.
-#[derive(Clone, Copy, Debug)]
-pub struct SpaceInfo {
-    /// Size of the block in units; `None` for a set.
-    pub size: Option<u64>,
-    /// The algorithm that divides it.
-    pub algorithm: Algorithm,
-    /// Minimum alignment of every offset in a set, in units.
-    pub alignment: u64,
-    /// Units before and behind each allocation that belong to none.
-    pub margin: u64,
-}
-
-/// What happened in a virtual block or a set. A block that is in no set is block 0.
-pub(super) enum RawSpace {
-    Create(SpaceInfo),
-    Destroy,
-    Clear,
-    Grow(u64),
-    AddBlock(u32, u64),
-    RemoveBlock(u32),
-    Merge,
-    Allocate(Option<u32>, VirtualRequest, VirtualAllocation),
-    Refused(VirtualRequest, Option<Box<RawFailure>>),
-    AllocateMany(Box<RawVirtualMany>),
-    Free(u32, SlotKey),
-    FreeMany(Box<[SlotKey]>),
-    Data(SlotKey, Option<Box<str>>),
-    Defragment(DefragmentationAlgorithm, Box<[VirtualMove]>),
-}
-
-/// Virtual allocations of one call, up to the one that failed.
-pub(super) struct RawVirtualMany {
-    pub made: Box<[(VirtualRequest, VirtualAllocation)]>,
-    pub failed: Option<(VirtualRequest, Box<RawFailure>)>,
-}
 
 /// Puts what one virtual block or set tells into a recording. Each call is made under the lock of the block, so events
 /// have the order in which they took effect.
@@ -59,9 +25,9 @@ impl SpaceSource {
         Self { source, space }
     }
 
-    /// Returns whether it tells this recording.
-    pub fn is_in(&self, recording: &Recording) -> bool {
-        recording.has_inbox(&self.source.inbox)
+    /// Returns whether it tells the recording with this inbox.
+    pub fn is_in(&self, inbox: &Arc<Inbox>) -> bool {
+        Arc::ptr_eq(&self.source.inbox, inbox)
     }
 
     fn tell(&self, what: RawSpace) {

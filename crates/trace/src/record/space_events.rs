@@ -3,43 +3,11 @@
 use std::collections::HashMap;
 
 use super::raw::Head;
-use super::space::{RawSpace, RawVirtualMany, SpaceInfo};
+use super::raw_space::{RawSpace, RawVirtualMany, SpaceInfo};
 use super::translate::failure;
 use super::writing::Writing;
-use crate::dictionary::Mixing;
 use crate::event::{Call, Data, GroupKind};
 use vkmem_engine::{SlotKey, VirtualAllocation, VirtualRequest};
-
-/// Numbers of the live allocations of one block or set, by their blocks and handles.
-type Live = HashMap<(u32, SlotKey), u32, Mixing>;
-
-/// Numbers of virtual allocations.
-#[derive(Default)]
-pub(super) struct SpaceNumbers {
-    spaces: HashMap<u32, Live>,
-    next: u32,
-}
-
-impl SpaceNumbers {
-    fn of(&mut self, space: u32) -> &mut Live {
-        self.spaces.entry(space).or_insert_with(|| HashMap::with_hasher(Mixing::new()))
-    }
-
-    fn add(&mut self, space: u32, block: u32, key: SlotKey) -> u32 {
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.of(space).insert((block, key), number);
-        number
-    }
-
-    fn get(&mut self, space: u32, block: u32, key: SlotKey) -> Option<u32> {
-        self.of(space).get(&(block, key)).copied()
-    }
-
-    fn remove(&mut self, space: u32, block: u32, key: SlotKey) -> Option<u32> {
-        self.of(space).remove(&(block, key))
-    }
-}
 
 impl Writing {
     /// Encodes what happened in a virtual block or a set.
@@ -51,7 +19,7 @@ impl Writing {
                 self.push(head, Call::CreateSpace { space, size, algorithm, alignment, margin });
             }
             RawSpace::Destroy => {
-                self.spaces.spaces.remove(&space);
+                self.spaces.forget(space);
                 self.push(head, Call::DestroySpace { space });
             }
             RawSpace::Clear => {

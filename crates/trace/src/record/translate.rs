@@ -5,7 +5,8 @@ use vkmem_engine::{
     AllocationId, AllocationRequest, DeviceError, MoveKind, PoolCreateInfo, PoolId, ResourceUse,
 };
 
-use super::raw::{Head, RawEnd, RawFailure, RawMany, What};
+use super::raw::{Head, RawEnd, RawMany, What};
+use super::raw_failure::RawFailure;
 use super::writing::Writing;
 use crate::event::{Call, Data, GroupKind, MoveResult, Object};
 use crate::values::{BufferInfo, Failure, ImageInfo, Numbers, Request, Resource};

@@ -6,7 +6,7 @@ use vkmem_engine::DeviceInfo;
 
 use super::numbers::Numbers;
 use super::raw::{Head, NO_SITE, Raw, RawFrame, What};
-use super::space_events::SpaceNumbers;
+use super::space_numbers::SpaceNumbers;
 use crate::dictionary::{Frame, SiteId};
 use crate::event::{Call, Event};
 use crate::format::Encoder;

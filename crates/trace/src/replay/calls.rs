@@ -320,6 +320,10 @@ impl Worker<'_> {
             Call::Budget { heap, block_bytes, usage, budget, .. } => {
                 if let Some(instance) = self.world.instance(event.allocator) {
                     instance.driver.report(heap, usage, budget, block_bytes);
+                    if self.created == Some(event.allocator) {
+                        // It was asked when the allocator was created, before anything is played.
+                        instance.allocator.refresh_budget();
+                    }
                 }
                 self.record(event, event.call.clone());
             }

@@ -37,6 +37,8 @@ pub(super) struct Worker<'w> {
     pub routes: HashMap<(u16, u32), u32>,
     /// The live allocations, where samples must not look into the allocators.
     pub places: Option<Places>,
+    /// The allocator that was created last, until anything else happens: what it knew of budgets then is told next.
+    pub created: Option<u16>,
     /// Numbers of the places that allocations leave when their moves end, by those of the allocations.
     pub kept_sources: HashMap<u32, u32>,
 }
@@ -90,6 +92,7 @@ impl<'w> Worker<'w> {
             open_losses: HashMap::new(),
             routes: HashMap::new(),
             places: keeps_places.then(Places::default),
+            created: None,
             kept_sources: HashMap::new(),
         }
     }
@@ -98,6 +101,11 @@ impl<'w> Worker<'w> {
     pub fn play(&mut self, index: usize) -> usize {
         let event = self.world.trace.event(index);
         self.world.gauges.set_event(index);
+        match event.call {
+            Call::CreateAllocator { .. } => self.created = Some(event.allocator),
+            Call::Budget { .. } => {}
+            _ => self.created = None,
+        }
         if self.world.is_exact
             && needs_allocator(&event.call)
             && let Some(instance) = self.world.instance(event.allocator)
