@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timelines
@@ -176,3 +177,45 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
     assert "ends with" in bad(2, "trace", "export", VEGA, "-o", tmp_path / "x.txt")
     assert "ends with" in bad(2, "trace", "convert", VEGA, "-o", tmp_path / "x.txt")
     assert "No such file" in bad(1, "trace", "convert", VEGA, "-o", tmp_path / "no" / "x.vkmem")
+
+
+# ---- progress ----
+
+
+def test_long_work_tells_how_far_it_is(tmp_path: Path) -> None:
+    trace = buffers(6000, 50)
+    own = tmp_path / "own.vkmem"
+    works: dict[str, Any] = {
+        "save": lambda told: trace.save(own, progress=told),
+        "VMA": lambda told: trace.to_vma_csv(tmp_path / "x.csv", progress=told),
+        "RMM": lambda told: trace.to_rmm_csv(tmp_path / "rmm.csv", progress=told),
+        "Perfetto": lambda told: trace.to_perfetto(tmp_path / "x.pftrace", progress=told),
+        "Chrome": lambda told: trace.to_chrome_json(tmp_path / "x.json", progress=told),
+        "page": lambda told: vk_mem.view.html(trace, progress=told),
+        "load": lambda told: load(own, progress=told),
+        "load VMA": lambda told: load(tmp_path / "x.csv", progress=told),
+        "load RMM": lambda told: load(tmp_path / "rmm.csv", progress=told),
+    }
+    sizes = {"load": own, "load VMA": tmp_path / "x.csv", "load RMM": tmp_path / "rmm.csv"}
+    for name, work in works.items():
+        told: list[tuple[int, int]] = []
+        work(lambda done, total, told=told: told.append((done, total)))
+        assert told and all(0 <= done <= total for done, total in told), name
+        if name in sizes:
+            assert told[-1] == (sizes[name].stat().st_size,) * 2, name
+        elif name in ("save", "VMA", "RMM"):
+            assert told[-1] == (len(trace), len(trace)), name
+        else:
+            assert told[-1][0] == told[-1][1] > len(trace), name
+
+
+def test_progress_can_end_the_work(tmp_path: Path) -> None:
+    trace = buffers(600, 50)
+
+    def stop(done: int, total: int) -> None:
+        raise RuntimeError("enough")
+
+    path = tmp_path / "x.vkmem"
+    with pytest.raises(RuntimeError, match="enough"):
+        trace.save(path, progress=stop)
+    assert not path.exists()
