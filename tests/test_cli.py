@@ -363,6 +363,45 @@ def test_top_goes_on_until_the_server_ends(tmp_path: Path, option: tuple[str, ..
         assert out.count("alive of") >= 2 and "created and" in out
 
 
+def test_top_records_what_it_watches(tmp_path: Path) -> None:
+    path, file = str(tmp_path / "socket"), tmp_path / "x.vkmem"
+    with Allocator(SimulatedDevice()) as allocator:
+        server = vk_mem.serve_stats(path, allocator, interval=0.02, may_record=True)
+        with subprocess.Popen(
+            [COMMAND, "top", path, "--record", "x.vkmem"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watching:
+            while not any(it.recording for it in server._clients.values()):
+                assert watching.poll() is None, watching.stderr and watching.stderr.read()
+                time.sleep(0.01)
+            allocator.create_buffer(64, TRANSFER, name="seen").destroy()
+            watching.send_signal(signal.SIGINT)
+            _, err = watching.communicate(timeout=30)
+        server.close()
+    assert (watching.returncode, err) == (
+        0,
+        "vk-mem: x.vkmem is recorded: vk-mem view x.vkmem\n",
+    )
+    assert "1" in good("trace", "info", file) and vk_mem.trace.load(file).cut is None
+    assert [it.name for it in vk_mem.trace.load(file) if it.kind == "name"] == ["seen"]
+
+
+def test_top_records_only_what_is_allowed(
+    served: tuple[str, Allocator], tmp_path: Path, refused: Refused
+) -> None:
+    path, allocator = served
+    assert "may_record=True" in refused(1, "top", path, "--record", tmp_path / "x.vkmem")
+    assert "--once has none" in bad(2, "top", path, "--once", "--record", "x.vkmem")
+    with vk_mem.serve_stats(tmp_path / "other", allocator, interval=0.02, may_record=True):
+        missing = tmp_path / "missing" / "x.vkmem"
+        said = refused(1, "top", tmp_path / "other", "--record", missing)
+        assert "it does not record" in said and "No such file" in said
+    assert not (tmp_path / "x.vkmem").exists()
+
+
 def test_top_says_that_nothing_is_there(tmp_path: Path, refused: Refused) -> None:
     assert "no statistics are served" in bad(1, "top", tmp_path / "none")
     (tmp_path / "file").write_text("x")

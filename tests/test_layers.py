@@ -47,6 +47,7 @@ ROOMS: dict[str, list[str]] = {
     ],
     "crates/trace/src": [
         "error.rs",
+        "progress.rs",
         "bytes.rs",
         "description.rs",
         "values",

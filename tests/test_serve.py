@@ -359,3 +359,97 @@ def test_a_server_is_not_copied(server: StatsServer, call: Any) -> None:
 def test_a_path_that_no_file_has(simulated_allocator: Allocator, wrong: str) -> None:
     with pytest.raises(InvalidArgumentError, match="path has"):
         vk_mem.serve_stats(wrong, simulated_allocator)
+
+
+# ---- recordings that a client asks for ----
+
+
+def ask(path: str, request: bytes) -> Iterator[Any]:
+    """Lines that a client gets which asks for a recording; the connection ends with it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        made.settimeout(20)
+        made.connect(path)
+        made.sendall(request)
+        with made.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def answer_to(path: str, request: bytes) -> dict[str, str]:
+    lines = ask(path, request)
+    found: dict[str, str] = next(line["record"] for line in lines if "record" in line)
+    lines.close()  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_client_asks_for_a_recording(
+    simulated_allocator: Allocator, path: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "asked.vkmem"
+    before = simulated_allocator.create_buffer(1000, TRANSFER, name="before")
+    with vk_mem.serve_stats(path, simulated_allocator, interval=QUICK, may_record=True) as server:
+        lines = ask(path, json.dumps({"record": str(file)}).encode() + b"\n")
+        answer = next(line["record"] for line in lines if "record" in line)
+        assert answer == {"path": str(file)}
+        during = simulated_allocator.create_buffer(1000, TRANSFER, name="during")
+        assert next(lines)["may_record"] is True
+        lines.close()  # type: ignore[attr-defined]
+        eventually(lambda: not server._clients)
+        after = simulated_allocator.create_buffer(1000, TRANSFER, name="after")
+    trace = vk_mem.trace.load(file)
+    names = {it.name: it.is_state for it in trace if isinstance(it, vk_mem.trace.Name)}
+    assert names == {"before": True, "during": False} and trace.cut is None
+    simulated_allocator.destroy_many([before, during, after])
+
+
+def test_recordings_have_to_be_allowed(
+    simulated_allocator: Allocator, path: str, server: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "asked.vkmem"
+    lines = ask(path, json.dumps({"record": str(file)}).encode() + b"\n")
+    seen = [next(lines) for _ in range(5)]
+    assert all(it["may_record"] is False and "record" not in it for it in seen)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "why"),
+    [
+        (b"{}", "no request for a recording"),
+        (b"[" * 3000, "no request for a recording"),
+        (b"\xff", "no request for a recording"),
+        (b'{"record": 7}', "absolute path"),
+        (b'{"record": "x.vkmem"}', "absolute path"),
+        (b'{"record": "/tmp/\\u0000"}', "absolute path"),
+        (b'{"record": "/dev/null"}', "no regular file"),
+        (b'{"record": "/tmp"}', "no regular file"),
+        (b'{"record": "/missing/folder/x.vkmem"}', "No such file"),
+        (b'{"record": "/\\ud800"}', "surrogates not allowed"),
+    ],
+)
+def test_wrong_requests_for_recordings(
+    simulated_allocator: Allocator, path: str, request_line: bytes, why: str
+) -> None:
+    with vk_mem.serve_stats(path, simulated_allocator, interval=QUICK, may_record=True) as server:
+        assert why in answer_to(path, request_line + b"\n")["error"]
+        with client(path) as lines:
+            assert sample(lines)["alive"] == 0
+        assert not server.closed
+
+
+@pytest.mark.parametrize("ends", ["allocator", "server"])
+def test_a_recording_ends_with_its_allocator_and_its_server(
+    path: str, tmp_path: Path, ends: str
+) -> None:
+    file = tmp_path / f"{ends}.vkmem"
+    with Allocator(SimulatedDevice()) as allocator:
+        server = vk_mem.serve_stats(path, allocator, interval=QUICK, may_record=True)
+        lines = ask(path, json.dumps({"record": str(file)}).encode() + b"\n")
+        assert any("path" in line.get("record", {}) for line in lines)
+        allocator.create_buffer(64, TRANSFER).destroy()
+        if ends == "server":
+            server.close()
+    eventually(lambda: server.closed)
+    kinds = vk_mem.trace.load(file).kinds()
+    assert (kinds["allocate"], kinds["free"]) == (1, 1)
+    assert ("destroy_allocator" in kinds) is (ends == "allocator")

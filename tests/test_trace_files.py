@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timelines
 from test_cli import bad, good
 from traces import ALL_CALLS, FILES, VEGA, buffers, recorded
 
@@ -69,66 +69,11 @@ def test_files_are_replaced_only_by_whole_ones(tmp_path: Path) -> None:
 # ---- Perfetto ----
 
 
-def messages(data: bytes) -> list[tuple[int, int | bytes]]:
-    """The fields of a message of Protocol Buffers."""
-    found: list[tuple[int, int | bytes]] = []
-    at = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(data):
-        key = number()
-        match key & 7:
-            case 0:
-                found.append((key >> 3, number()))
-            case 1:
-                found.append((key >> 3, struct.unpack_from("<Q", data, at)[0]))
-                at += 8
-            case 2:
-                size = number()
-                found.append((key >> 3, data[at : at + size]))
-                at += size
-            case other:
-                raise AssertionError(f"wire type {other}")
-    assert at == len(data)
-    return found
-
-
-def counters(path: Path) -> dict[str, list[int]]:
-    """The values of each counter, by the name of its track, with groups in front."""
-    names: dict[Any, tuple[str, Any]] = {}
-    values: dict[Any, list[int]] = {}
-    for field, packet in messages(path.read_bytes()):
-        assert field == 1 and isinstance(packet, bytes)
-        of = dict(messages(packet))
-        if isinstance(track := of.get(60), bytes):
-            fields = dict(messages(track))
-            name = fields.get(2, fields.get(10, b""))
-            assert isinstance(name, bytes)
-            names[fields[1]] = (name.decode(), fields.get(5))
-        if isinstance(event := of.get(11), bytes):
-            fields = dict(messages(event))
-            if fields.get(9) == 4:
-                value = fields[30]
-                assert isinstance(value, int)
-                values.setdefault(fields[11], []).append(value)
-    return {names[track][0]: numbers for track, numbers in values.items()}
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda it: it.name)
 def test_counters_of_perfetto_are_the_usage(path: Path, tmp_path: Path) -> None:
     trace = recorded(path)
     trace.to_perfetto(tmp_path / "x.pftrace")
-    found = counters(tmp_path / "x.pftrace")
+    found = timelines.read(tmp_path / "x.pftrace").counters
     usage = trace.usage()
     assert found
     for heap, rows in enumerate(usage.heaps):
@@ -148,22 +93,10 @@ def test_perfetto_decodes_with_the_official_classes(tmp_path: Path) -> None:
         trace = perfetto.Trace()
         data = (tmp_path / "x.pftrace").read_bytes()
         trace.ParseFromString(data)
-        assert trace.packet and unknown_fields(trace) == []
+        assert trace.packet and timelines.unknown_fields(trace) == []
         # Without what is not known, it would be shorter.
         trace.DiscardUnknownFields()
         assert trace.ByteSize() == len(data)
-
-
-def unknown_fields(message: Any) -> list[int]:
-    from google.protobuf.unknown_fields import UnknownFieldSet
-
-    found = [it.field_number for it in UnknownFieldSet(message)]
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            many = value if field.is_repeated else [value]
-            for it in many:
-                found += unknown_fields(it)
-    return found
 
 
 def test_counters_of_both_timelines_agree(tmp_path: Path) -> None:
@@ -179,7 +112,7 @@ def test_counters_of_both_timelines_agree(tmp_path: Path) -> None:
         if it["ph"] == "C":
             for value in it["args"].values():
                 chrome.setdefault(it["name"], []).append(value)
-    found = counters(tmp_path / "x.pftrace")
+    found = timelines.read(tmp_path / "x.pftrace").counters
     assert {tuple(it) for it in chrome.values()} == {tuple(it) for it in found.values()}
     assert max(max(it) for it in found.values()) == trace.replay().peak_held.bytes
 
@@ -244,3 +177,45 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
     assert "ends with" in bad(2, "trace", "export", VEGA, "-o", tmp_path / "x.txt")
     assert "ends with" in bad(2, "trace", "convert", VEGA, "-o", tmp_path / "x.txt")
     assert "No such file" in bad(1, "trace", "convert", VEGA, "-o", tmp_path / "no" / "x.vkmem")
+
+
+# ---- progress ----
+
+
+def test_long_work_tells_how_far_it_is(tmp_path: Path) -> None:
+    trace = buffers(6000, 50)
+    own = tmp_path / "own.vkmem"
+    works: dict[str, Any] = {
+        "save": lambda told: trace.save(own, progress=told),
+        "VMA": lambda told: trace.to_vma_csv(tmp_path / "x.csv", progress=told),
+        "RMM": lambda told: trace.to_rmm_csv(tmp_path / "rmm.csv", progress=told),
+        "Perfetto": lambda told: trace.to_perfetto(tmp_path / "x.pftrace", progress=told),
+        "Chrome": lambda told: trace.to_chrome_json(tmp_path / "x.json", progress=told),
+        "page": lambda told: vk_mem.view.html(trace, progress=told),
+        "load": lambda told: load(own, progress=told),
+        "load VMA": lambda told: load(tmp_path / "x.csv", progress=told),
+        "load RMM": lambda told: load(tmp_path / "rmm.csv", progress=told),
+    }
+    sizes = {"load": own, "load VMA": tmp_path / "x.csv", "load RMM": tmp_path / "rmm.csv"}
+    for name, work in works.items():
+        told: list[tuple[int, int]] = []
+        work(lambda done, total, told=told: told.append((done, total)))
+        assert told and all(0 <= done <= total for done, total in told), name
+        if name in sizes:
+            assert told[-1] == (sizes[name].stat().st_size,) * 2, name
+        elif name in ("save", "VMA", "RMM"):
+            assert told[-1] == (len(trace), len(trace)), name
+        else:
+            assert told[-1][0] == told[-1][1] > len(trace), name
+
+
+def test_progress_can_end_the_work(tmp_path: Path) -> None:
+    trace = buffers(600, 50)
+
+    def stop(done: int, total: int) -> None:
+        raise RuntimeError("enough")
+
+    path = tmp_path / "x.vkmem"
+    with pytest.raises(RuntimeError, match="enough"):
+        trace.save(path, progress=stop)
+    assert not path.exists()

@@ -15,6 +15,7 @@ mod json;
 mod numbering;
 mod page;
 mod perfetto;
+mod progress;
 mod read;
 mod record;
 mod replay;
@@ -29,9 +30,12 @@ pub use dictionary::{Dictionary, Frame, SiteId};
 pub use error::{Format, Position, ReadError};
 pub use event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Kind, MoveResult, Object};
 pub use format::{Encoder, VERSION};
-pub use page::{Begin, End, Mark, TimelineData, timeline_data};
-pub use perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
-pub use read::{detect, load, load_as};
+pub use page::{Begin, End, Mark, TimelineData, timeline_data, timeline_data_with};
+pub use perfetto::{
+    TimelineOptions, write_chrome_json, write_chrome_json_with, write_perfetto, write_perfetto_with,
+};
+pub use progress::Progress;
+pub use read::{detect, load, load_as, load_with};
 pub use record::{
     AllocatorHead, CallSiteFrame, Finished, OnFailure, RecordedBlock, RecordedBlocks, Recording,
     RecordingOptions, Source, SpaceInfo, Target, set_call_site,
@@ -48,7 +52,10 @@ pub use value::{Value, options_fields};
 pub use values::{
     BufferInfo, Failure, FailureReason, ImageInfo, Numbers, Placed, Priority, Request, Resource,
 };
-pub use write::{Written, write_rmm_csv, write_vkmem, write_vma_csv};
+pub use write::{
+    Written, write_rmm_csv, write_rmm_csv_with, write_vkmem, write_vkmem_with, write_vma_csv,
+    write_vma_csv_with,
+};
 
 #[cfg(test)]
 mod tests;

@@ -72,7 +72,7 @@ def read(path: str) -> Dump:
         raise fail(f"{path or '.'}: {error.strerror or error}") from None
 
 
-def read_trace(path: str) -> Trace | None:
+def read_trace(path: str, progress: Callable[[int, int], object]) -> Trace | None:
     """Reads a trace from a file of which the first bytes are one of our recordings, VMA's, RMM's or
     PyTorch's; None for any other file. On an error exits with one line."""
 
@@ -88,7 +88,7 @@ def read_trace(path: str) -> Trace | None:
     if not start.startswith(TRACES):
         return None
     try:
-        return load_trace(path)
+        return load_trace(path, progress=progress)
     except (TraceError, OSError) as error:
         raise fail(f"{path}: {error}") from None
 
@@ -126,7 +126,7 @@ def view(
     with working() as work:
         work.step("reading")
         first: Dump | Trace
-        if (trace := read_trace(dump)) is not None:
+        if (trace := read_trace(dump, work.progress)) is not None:
             if kind != "html" or other is not None:
                 raise fail("a trace is drawn as a page (.html), and not compared with a dump")
             first, second = trace, None

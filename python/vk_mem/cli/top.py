@@ -8,6 +8,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -68,27 +69,46 @@ def top(
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a sample, each on its line.")
     ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let the process record meanwhile; it has to serve with may_record=True.",
+        ),
+    ] = None,
 ) -> None:
     """Watch the allocator of a process that called vk_mem.serve_stats(SOCKET, allocator).
 
     Heaps with their budgets, how much is created a second, and the names that hold most memory, as
     often as the server sends them. Ends with the server, or with Ctrl-C.
+
+    With --record the process writes a recording of all its calls from now on, with what exists
+    already at its beginning: vk-mem view shows it over time, vk-mem trace exports it.
     """
+    if record is not None and (once or not record):
+        raise typer.BadParameter("--record FILE records until the end, and --once has none")
     try:
         client = connect(path)
     except OSError as error:
         why = "it is no socket" if is_other(path) else reason(error)
         raise fail(f"no statistics are served at {path}: {why}") from None
     with client:
-        samples = read(client)
         try:
+            lines = read(client)
+            if record is None:
+                samples = parsed(lines)
+            else:
+                samples = recorded(client, lines, os.path.abspath(record))
             show(samples, path, once, names, json_lines)
         except Unreadable as error:
             raise fail(f"{path}: {error}") from None
         except OSError as error:
             raise fail(f"{path}: {reason(error)}") from None
         except KeyboardInterrupt:
-            return
+            pass
+        if record is not None:
+            wait_for_end(client)
+            say(f"{record} is recorded: vk-mem view {record}")
 
 
 def connect(path: str) -> socket.socket:
@@ -102,6 +122,28 @@ def connect(path: str) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def recorded(client: socket.socket, lines: Iterator[bytes], path: str) -> Iterator[Sample]:
+    """Asks for a recording, and yields samples once it has begun."""
+    first = next(parsed(lines), None)
+    if first is None:
+        return
+    if not first.raw.get("may_record"):
+        raise Unreadable("the program allows no recording: serve_stats(..., may_record=True)")
+    client.sendall(json.dumps({"record": path}).encode() + b"\n")
+    if any(answered(line) for line in lines):
+        yield first
+    yield from parsed(lines)
+
+
+def wait_for_end(client: socket.socket) -> None:
+    """Lets the server end the recording, and waits until it has, or for some seconds."""
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(PATIENCE)
+        while client.recv(1 << 16):
+            pass
 
 
 def is_other(path: str) -> bool:
@@ -210,17 +252,14 @@ def rates(sample: Sample, before: Sample) -> str:
 # ---- what the server sends ----
 
 
-def read(client: socket.socket) -> Iterator[Sample]:
-    """Yields samples until the server ends. All input is checked: another process sends it."""
+def read(client: socket.socket) -> Iterator[bytes]:
+    """Yields lines until the server ends."""
     data = b""
     while True:
         line, newline, rest = data.partition(b"\n")
         if newline:
             data = rest
-            sample = parse(line)
-            if sample is None:
-                return
-            yield sample
+            yield line
             client.settimeout(SILENCE)
             continue
         if len(data) > LONGEST_LINE:
@@ -229,6 +268,31 @@ def read(client: socket.socket) -> Iterator[Sample]:
         if not received:
             return
         data += received
+
+
+def parsed(lines: Iterator[bytes]) -> Iterator[Sample]:
+    """Yields samples until the server says its end. All input is checked: another process sends
+    it."""
+    for line in lines:
+        sample = parse(line)
+        if sample is None:
+            return
+        yield sample
+
+
+def answered(line: bytes) -> bool:
+    """Whether a line answers the request for a recording. Raises `Unreadable` for a refusal."""
+    if b'"record":' not in line:
+        return False
+    try:
+        answer = json.loads(line).get("record")
+    except (ValueError, AttributeError, RecursionError):
+        return False
+    if not isinstance(answer, dict):
+        return False
+    if "error" in answer:
+        raise Unreadable(f"it does not record: {str(answer['error'])[:500]}")
+    return True
 
 
 def parse(line: bytes) -> Sample | None:

@@ -45,7 +45,8 @@ def read(path: str) -> Trace:
     try:
         with working() as work:
             work.step("reading")
-            trace: Trace = load(sys.stdin.buffer.read() if path == "-" else Path(path))
+            source = sys.stdin.buffer.read() if path == "-" else Path(path)
+            trace: Trace = load(source, progress=work.progress)
             return trace
     except VkMemError as error:
         raise fail(str(error)) from None
@@ -303,12 +304,12 @@ def convert(
     if target not in ("vkmem", "vma", "rmm"):
         raise typer.BadParameter("FILE ends with .vkmem or .csv, or --to says vkmem, vma or rmm")
     recording = read(trace)
-    writers: dict[str, Callable[[str], dict[str, int] | None]] = {
+    writers: dict[str, Callable[..., dict[str, int] | None]] = {
         "vkmem": recording.save,
         "vma": recording.to_vma_csv,
         "rmm": recording.to_rmm_csv,
     }
-    left_out = written(output, lambda: writers[target](output))
+    left_out = written(output, lambda progress: writers[target](output, progress=progress))
     for kind, count in (left_out or {}).items():
         what = f"{counted(count, 'event')} left out: {kind.replace('_', ' ')}"
         out.print(plain(f"{what} is not in this format"), soft_wrap=True)
@@ -338,12 +339,15 @@ def export(
         raise typer.BadParameter("FILE ends with .pftrace, .json, .vkmem or .csv")
     recording = read(trace)
     write = recording.to_chrome_json if suffix == ".json" else recording.to_perfetto
-    written(output, lambda: write(output, allocations=least, resources=resources))
+    written(
+        output,
+        lambda progress: write(output, allocations=least, resources=resources, progress=progress),
+    )
 
 
-def written(path: str, write: Callable[[], T]) -> T:
+def written(path: str, write: Callable[[Callable[[int, int], object]], T]) -> T:
     try:
-        done = busy("writing", lambda _: write())
+        done = busy("writing", write)
     except OSError as error:
         raise fail(f"{path}: {error.strerror or error}") from None
     with_size = f" ({size_text(Path(path).stat().st_size)})" if Path(path).is_file() else ""

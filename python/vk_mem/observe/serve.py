@@ -1,7 +1,8 @@
 """Serves samples of an allocator to other processes, for `vk-mem top`.
 
-The server sends each client a line of JSON on connection and one per interval. It does not act on
-input: it reads only to detect that a client disconnected. A client that does not read is dropped.
+The server sends each client a line of JSON on connection and one per interval. A client that does
+not read is dropped. All that a client may ask for is a recording, and only where the program allows
+it (`may_record`): it ends with the client's connection.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from vk_mem._no_copies import NoCopies
-from vk_mem._vk_mem import Allocator
+from vk_mem._vk_mem import Allocator, Recording
 from vk_mem.errors import FeatureNotPresentError, InvalidArgumentError, VkMemError
+from vk_mem.observe.asked_recording import begin_recording
 from vk_mem.text import well_formed
 
 __all__ = ["StatsServer", "serve_stats"]
@@ -44,7 +46,11 @@ READ_LIMIT = 4096
 
 
 def serve_stats(
-    path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
+    path: str | os.PathLike[str],
+    allocator: Allocator,
+    *,
+    interval: float = 1.0,
+    may_record: bool = False,
 ) -> StatsServer:
     """Starts a server on a new Unix socket, so that `vk-mem top PATH` can watch an allocator.
 
@@ -55,6 +61,10 @@ def serve_stats(
     for one that is running. Only this user can connect (mode 0600). A socket that a dead process
     left at `path` is replaced.
 
+    With `may_record`, `vk-mem top PATH --record FILE` makes this process record the allocator into
+    a file, as `vk_mem.record` does, as long as that client is connected. Without, nothing that a
+    client sends has an effect.
+
     Returns a `StatsServer`, to be closed or used as a context manager. The server also ends when
     the allocator is closed, at interpreter exit, and in a forked child. It holds only a weak
     reference to the allocator.
@@ -64,7 +74,7 @@ def serve_stats(
     path; `UseAfterFreeError` if the allocator is closed; `FeatureNotPresentError` on systems
     without Unix sockets.
     """
-    return StatsServer(path, allocator, interval=interval)
+    return StatsServer(path, allocator, interval=interval, may_record=may_record)
 
 
 @dataclass(slots=True)
@@ -72,7 +82,11 @@ class _Client:
     socket: socket.socket
     unsent: bytes = b""
     waits_since: float = 0.0
-    received: int = 0
+    received: bytes = b""
+    answer: bytes = b""
+    """A line that is to be sent before the next sample."""
+    recording: Recording | None = None
+    """Ends with the connection."""
 
 
 class StatsServer(NoCopies):
@@ -82,7 +96,12 @@ class StatsServer(NoCopies):
     """None before the server starts and after it has ended."""
 
     def __init__(
-        self, path: str | os.PathLike[str], allocator: Allocator, *, interval: float = 1.0
+        self,
+        path: str | os.PathLike[str],
+        allocator: Allocator,
+        *,
+        interval: float = 1.0,
+        may_record: bool = False,
     ) -> None:
         if not hasattr(socket, "AF_UNIX"):
             raise FeatureNotPresentError("this system has no Unix sockets")
@@ -92,7 +111,8 @@ class StatsServer(NoCopies):
         """Absolute path of the socket."""
         self._interval = interval
         self._allocator = weakref.ref(_checked(allocator))
-        self._about = _about(allocator)
+        self._may_record = bool(may_record)
+        self._about = {**_about(allocator), "may_record": self._may_record}
         _sample(allocator)
         self._events = allocator._count_events()
         self._clients: dict[int, _Client] = {}
@@ -230,14 +250,32 @@ class StatsServer(NoCopies):
             return
         except OSError:
             received = b""
-        client.received += len(received)
-        if not received or client.received > READ_LIMIT:
+        client.received += received
+        if not received or len(client.received) > READ_LIMIT:
             self._drop(client)
+        elif client.recording is None and b"\n" in client.received:
+            line, _, client.received = client.received.partition(b"\n")
+            self._answer(client, line)
+
+    def _answer(self, client: _Client, line: bytes) -> None:
+        """Begins the recording that a client asks for, and tells it the file or what is wrong."""
+        allocator = self._allocator()
+        if not self._may_record or allocator is None:
+            return
+        answer: dict[str, str]
+        try:
+            client.recording = begin_recording(allocator, line)
+            answer = {"path": str(client.recording.path)}
+        except (OSError, ValueError, VkMemError) as error:
+            answer = {"error": str(error)}
+        client.answer = _encode({"format": FORMAT, "record": answer})
+        self._send(client, b"")
 
     def _send(self, client: _Client, line: bytes) -> None:
         now = time.monotonic()
         if not client.unsent:
-            client.unsent, client.waits_since = line, now
+            client.unsent, client.waits_since = client.answer + line, now
+            client.answer = b""
         if not client.unsent:
             return
         # Otherwise the previous line is still being sent: skip this one.
@@ -252,9 +290,13 @@ class StatsServer(NoCopies):
 
     def _drop(self, client: _Client) -> None:
         number = client.socket.fileno()
-        if self._clients.pop(number, None) is None:
+        if number not in self._clients:
             return
         self._selector.unregister(client.socket)
+        if client.recording is not None:
+            # First, so that a client that waits for the end finds the whole file.
+            client.recording.close()
+        del self._clients[number]
         client.socket.close()
 
     def _end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Literal, NoReturn
 
 from vk_mem._files import read_regular_file
@@ -18,7 +19,10 @@ LARGEST_FILE = 16 << 30
 
 
 def load(
-    source: str | bytes | bytearray | memoryview | os.PathLike[str], format: Format | None = None
+    source: str | bytes | bytearray | memoryview | os.PathLike[str],
+    format: Format | None = None,
+    *,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Trace:
     """Reads a trace from a path, or from the bytes of a file.
 
@@ -28,7 +32,8 @@ def load(
     what is in it). A file that is being written, or was cut off, is read up to the last complete
     event: `Trace.cut`.
 
-    A million events take about 80 MB. The GIL is released meanwhile, and Ctrl-C ends the call.
+    A million events take about 80 MB. `progress` is called with the bytes that are read and with
+    all; not for snapshots of PyTorch. The GIL is released meanwhile, and Ctrl-C ends the call.
 
     Raises `TraceError` with the line or the offset of what is wrong, and for what is no regular
     file; `OSError` if the file cannot be read.
@@ -40,7 +45,7 @@ def load(
     else:
         data, name = bytes(source), ""
     try:
-        return Trace(_TraceData.load(data, format), name)
+        return Trace(_TraceData.load(data, format, progress), name)
     except TraceError as error:
         if not name:
             raise

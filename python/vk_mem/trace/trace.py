@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "ReplayReport", "Trace"]
 
+_Progress = Callable[[int, int], object]
+
 
 class Trace(RecordedEvents):
     """A recording in memory: from `load`, and from `ReplayReport.trace`.
@@ -57,7 +59,7 @@ class Trace(RecordedEvents):
         self,
         device: Device | str | None = None,
         *,
-        progress: Callable[[int, int], object] | None = None,
+        progress: _Progress | None = None,
         **settings: Unpack[SettingKeywords],
     ) -> ReplayReport:
         """Plays the trace on an allocator, and returns what came of it.
@@ -82,7 +84,7 @@ class Trace(RecordedEvents):
         settings: Mapping[str, ReplayKeywords] | Iterable[ReplayKeywords],
         *,
         threads: int | None = None,
-        progress: Callable[[int, int], object] | None = None,
+        progress: _Progress | None = None,
     ) -> Comparison:
         """Replays the trace with each of several settings; the result prints as one table.
 
@@ -97,27 +99,39 @@ class Trace(RecordedEvents):
 
     # ---- writing ----
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a recording of this library, which keeps all of it. Raises `OSError`."""
-        replacing(path, lambda part: self._data.write(part, "vkmem", None, False))
+    def save(self, path: str | os.PathLike[str], *, progress: _Progress | None = None) -> None:
+        """Writes a recording of this library, which keeps all of it.
+
+        `progress` is called with the number of events that are written and of all, here and by the
+        other calls that write. Raises `OSError`.
+        """
+        replacing(path, lambda part: self._data.write(part, "vkmem", None, False, progress))
 
     to_vkmem = save
 
-    def to_vma_csv(self, path: str | os.PathLike[str]) -> dict[str, int]:
+    def to_vma_csv(
+        self, path: str | os.PathLike[str], *, progress: _Progress | None = None
+    ) -> dict[str, int]:
         """Writes a recording of the Vulkan Memory Allocator, version 1,8, for VmaReplay.
 
         Returns the kinds of events that the format has no words for, and how many were left out.
         Raises `OSError`.
         """
-        return dict(replacing(path, lambda part: self._data.write(part, "vma", None, False)))
+        return dict(
+            replacing(path, lambda part: self._data.write(part, "vma", None, False, progress))
+        )
 
-    def to_rmm_csv(self, path: str | os.PathLike[str]) -> dict[str, int]:
+    def to_rmm_csv(
+        self, path: str | os.PathLike[str], *, progress: _Progress | None = None
+    ) -> dict[str, int]:
         """Writes a log of the RAPIDS Memory Manager: sizes, times, threads, streams, addresses.
 
         Returns the kinds of events that the format has no words for, and how many were left out.
         Raises `OSError`.
         """
-        return dict(replacing(path, lambda part: self._data.write(part, "rmm", None, False)))
+        return dict(
+            replacing(path, lambda part: self._data.write(part, "rmm", None, False, progress))
+        )
 
     def to_perfetto(
         self,
@@ -125,6 +139,7 @@ class Trace(RecordedEvents):
         *,
         allocations: int | None = None,
         resources: bool = False,
+        progress: _Progress | None = None,
     ) -> None:
         """Writes a timeline for <https://ui.perfetto.dev>: counters of what was held, live and
         allowed of each heap, memory type and pool; memory objects, frames, failures, losses and
@@ -134,7 +149,7 @@ class Trace(RecordedEvents):
         `VulkanMemoryEvent` for each buffer and image. Where the trace does not say what was held,
         as VMA's, a replay on the device that it describes does. Raises `OSError`.
         """
-        self._timeline(path, "perfetto", allocations, resources)
+        self._timeline(path, "perfetto", allocations, resources, progress)
 
     def to_chrome_json(
         self,
@@ -142,10 +157,11 @@ class Trace(RecordedEvents):
         *,
         allocations: int | None = None,
         resources: bool = False,
+        progress: _Progress | None = None,
     ) -> None:
         """Writes what `to_perfetto` does in the JSON format of Chrome's tracing, which has no
         units."""
-        self._timeline(path, "chrome", allocations, resources)
+        self._timeline(path, "chrome", allocations, resources, progress)
 
     def _timeline(
         self,
@@ -153,12 +169,13 @@ class Trace(RecordedEvents):
         format: str,
         allocations: int | None,
         resources: bool,
+        progress: _Progress | None,
     ) -> None:
         data = self._data
         if not data.says_memory:
-            played = data.replay({"record": True, "samples": 0}, None)
+            played = data.replay({"record": True, "samples": 0}, progress)
             data = played.trace() or data
-        replacing(path, lambda part: data.write(part, format, allocations, resources))
+        replacing(path, lambda part: data.write(part, format, allocations, resources, progress))
 
 
 class ReplayReport:

@@ -106,13 +106,13 @@ def html(
     Returns the page as a text. With a `path` it is also written to that file while it is
     compressed; the file is replaced only when the page is complete.
 
-    `path`, `other`, `title`, `progress` and the exceptions are those of `svg`.
+    `path`, `other`, `title`, `progress` (of a trace: events) and the exceptions are those of `svg`.
     """
     check_path(path)
     if isinstance(source, Trace):
         if other is not None:
             raise InvalidArgumentError("a page compares two dumps, not a trace: other is None")
-        page = write_trace_page(source, _checked_title(title))
+        page = write_trace_page(source, _checked_title(title), check_progress(progress))
     else:
         scene = make_scene(source, other)
         page = write_page(scene, _checked_title(title), check_progress(progress))

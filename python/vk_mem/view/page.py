@@ -55,9 +55,9 @@ def write_page(scene: Scene, title: str | None, progress: Progress) -> Iterator[
     )
 
 
-def write_trace_page(trace: Trace, title: str | None) -> Iterator[str]:
+def write_trace_page(trace: Trace, title: str | None, progress: Progress) -> Iterator[str]:
     """Yields the document of a trace in pieces; its data are compressed meanwhile."""
-    header, lump = encode_trace(trace, title)
+    header, lump = encode_trace(trace, title, progress)
     parts = {name: _asset(f"time/{name}.html") for name in PARTS}
     return _document("trace", header, lump, _script(TRACE), _style(STYLES), parts)
 

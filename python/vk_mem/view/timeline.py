@@ -19,6 +19,7 @@ from vk_mem.flags import MemoryHeapFlags, MemoryPropertyFlags
 from vk_mem.text import count_text
 from vk_mem.trace import Trace
 from vk_mem.view.columns import kinds, packed
+from vk_mem.view.scene import Progress
 from vk_mem.view.theme import DARK, LIGHT, ink_on
 
 # Neighbours in a stack differ in hue and in lightness. The first are those of the largest groups.
@@ -39,9 +40,11 @@ REST = "same"
 Header = dict[str, Any]
 
 
-def encode_trace(trace: Trace, title: str | None) -> tuple[Header, Iterator[str]]:
+def encode_trace(
+    trace: Trace, title: str | None, progress: Progress
+) -> tuple[Header, Iterator[str]]:
     """Returns the header, and the columns in base64, which are compressed while it is iterated."""
-    made, body = trace._data.timeline()
+    made, body = trace._data.timeline(progress)
     header: Header = json.loads(made)
     header["title"] = title if title is not None else _heading(header, trace.source)
     header["summary"] = list(_summary(header))

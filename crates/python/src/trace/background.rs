@@ -25,6 +25,12 @@ pub struct Work {
 }
 
 impl Work {
+    /// Notes how much is done, and all there is to do.
+    pub fn note(&self, done: u64, total: u64) {
+        self.total.store(total, Relaxed);
+        self.done.store(done, Relaxed);
+    }
+
     /// Returns whether to stop: nobody waits for the result any more.
     pub fn stops(&self) -> bool {
         self.stops.load(Relaxed)
@@ -40,8 +46,24 @@ pub enum Ends {
     ByItself,
 }
 
+/// Calls `progress` if there is anything new to tell.
+fn tell(
+    progress: Option<&Bound<'_, PyAny>>,
+    told: &mut Option<(u64, u64)>,
+    work: &Work,
+) -> PyResult<()> {
+    let now = (work.done.load(Relaxed), work.total.load(Relaxed));
+    match progress {
+        Some(progress) if now.1 > 0 && *told != Some(now) => {
+            *told = Some(now);
+            progress.call1(now).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs a function on a thread of its own and returns its result. `progress` is called with what is done and all there is
-/// to do, as long as it runs.
+/// to do, as long as it runs and when it has ended.
 ///
 /// # Errors
 /// What a signal handler or `progress` raises: the work is told to stop then.
@@ -65,20 +87,16 @@ pub fn run<T: Send + 'static>(
         let (got, back) = interpreter::detach(py, move || (receiver.recv_timeout(wait), receiver));
         (receiver, wait) = (back, POLL);
         match got {
-            Ok(result) => return Ok(result),
+            Ok(result) => {
+                tell(progress, &mut told, &work)?;
+                return Ok(result);
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(PyRuntimeError::new_err("the work on a trace has ended in a panic"));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let now = (work.done.load(Relaxed), work.total.load(Relaxed));
-        let asked = py.check_signals().and_then(|()| match progress {
-            Some(progress) if now.1 > 0 && told != Some(now) => {
-                told = Some(now);
-                progress.call1(now).map(drop)
-            }
-            _ => Ok(()),
-        });
+        let asked = py.check_signals().and_then(|()| tell(progress, &mut told, &work));
         if let Err(error) = asked {
             work.stops.store(true, Relaxed);
             if ends == Ends::Soon {

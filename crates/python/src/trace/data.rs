@@ -8,8 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 use vkmem_trace::{
-    Format, Kind, Position, ReadError, SiteId, TimelineOptions, Trace, load, load_as,
-    options_fields,
+    Format, Kind, Position, ReadError, SiteId, TimelineOptions, Trace, load_with, options_fields,
 };
 use vkmem_vulkan::PhysicalDeviceSummary;
 
@@ -47,7 +46,12 @@ type Fields<'py> = (u8, Bound<'py, PyTuple>, Bound<'py, PyTuple>);
 impl TraceData {
     /// Reads a file of a format by its name; `None`: of that which its first bytes tell.
     #[staticmethod]
-    fn load(py: Python<'_>, data: PyBackedBytes, format: Option<&str>) -> PyResult<Self> {
+    fn load(
+        py: Python<'_>,
+        data: PyBackedBytes,
+        format: Option<&str>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let format = match format {
             None => None,
             Some(name) => match Format::ALL.into_iter().find(|it| it.name() == name) {
@@ -55,11 +59,8 @@ impl TraceData {
                 None => return Err(PyValueError::new_err(format!("no format is named {name:?}"))),
             },
         };
-        let (trace, _data) = run(py, Ends::ByItself, None, move |_| {
-            let trace = match format {
-                None => load(&data),
-                Some(format) => load_as(format, &data),
-            };
+        let (trace, _data) = run(py, Ends::ByItself, progress, move |work| {
+            let trace = load_with(&data, format, &|done, total| work.note(done, total));
             // Goes back to be released by a thread that has the interpreter.
             (trace, data)
         })?;
@@ -235,6 +236,7 @@ impl TraceData {
         format: &str,
         allocations: Option<u64>,
         resources: bool,
+        progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<(&'static str, u64)>> {
         let options = TimelineOptions { allocations, resources };
         let format = match format {
@@ -246,7 +248,7 @@ impl TraceData {
             _ => return Err(PyValueError::new_err(format!("no format is named {format:?}"))),
         };
         let trace = self.trace.clone();
-        let done = run(py, Ends::Soon, None, move |work| write(&trace, format, &path, work))?;
+        let done = run(py, Ends::Soon, progress, move |work| write(&trace, format, &path, work))?;
         done.map_err(|error| match error.raw_os_error() {
             // With its number Python chooses the class.
             Some(number) => PyOSError::new_err((number, error.to_string())),

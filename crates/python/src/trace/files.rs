@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vkmem_trace::{
-    TimelineOptions, Trace, Written, write_chrome_json, write_perfetto, write_rmm_csv, write_vkmem,
-    write_vma_csv,
+    TimelineOptions, Trace, Written, write_chrome_json_with, write_perfetto_with,
+    write_rmm_csv_with, write_vkmem_with, write_vma_csv_with,
 };
 
 use super::background::Work;
@@ -54,12 +54,13 @@ pub fn write(
         out.write_all(written.text.as_bytes())?;
         Ok(written.left_out.into_iter().map(|(kind, count)| (kind.name(), count)).collect())
     };
+    let note = |done, total| work.note(done, total);
     match format {
-        FileFormat::Vma => return text(write_vma_csv(trace)),
-        FileFormat::Rmm => return text(write_rmm_csv(trace)),
-        FileFormat::VkMem => out.write_all(&write_vkmem(trace))?,
-        FileFormat::Perfetto(options) => out = write_perfetto(trace, options, out)?,
-        FileFormat::Chrome(options) => out = write_chrome_json(trace, options, out)?,
+        FileFormat::Vma => return text(write_vma_csv_with(trace, &note)),
+        FileFormat::Rmm => return text(write_rmm_csv_with(trace, &note)),
+        FileFormat::VkMem => out.write_all(&write_vkmem_with(trace, &note))?,
+        FileFormat::Perfetto(options) => out = write_perfetto_with(trace, options, out, &note)?,
+        FileFormat::Chrome(options) => out = write_chrome_json_with(trace, options, out, &note)?,
     }
     out.flush()?;
     Ok(Vec::new())

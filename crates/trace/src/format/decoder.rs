@@ -10,6 +10,7 @@ use crate::description::Description;
 use crate::dictionary::{Dictionary, Site, SiteId};
 use crate::error::{Damage, Format, Position, ReadError};
 use crate::event::{Kind, NO_TYPE, NONE, PAYLOAD, Row};
+use crate::progress::Progress;
 use crate::trace::{Trace, TraceBuilder};
 use crate::values::Request;
 
@@ -17,11 +18,11 @@ use crate::values::Request;
 ///
 /// # Errors
 /// [`ReadError`] with the offset of what is wrong.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Trace, ReadError> {
-    read(bytes).map_err(|damage| ReadError::of_damage(Format::VkMem, damage))
+pub(crate) fn decode(bytes: &[u8], progress: Progress<'_>) -> Result<Trace, ReadError> {
+    read(bytes, progress).map_err(|damage| ReadError::of_damage(Format::VkMem, damage))
 }
 
-fn read(bytes: &[u8]) -> Result<Trace, Damage> {
+fn read(bytes: &[u8], progress: Progress<'_>) -> Result<Trace, Damage> {
     let mut input = Input::new(bytes, 0);
     if input.array::<8>() != Ok(MAGIC) {
         return Err(Damage::new(0, "this is not a recording"));
@@ -39,6 +40,7 @@ fn read(bytes: &[u8]) -> Result<Trace, Damage> {
     let mut trace = TraceBuilder::new(Description::new(Format::VkMem, version));
     loop {
         let start = input.offset();
+        progress(start, bytes.len() as u64);
         match block::next(&mut input)? {
             Next::Block(block::DESCRIPTION, mut payload) => {
                 get_description(&mut payload, trace.description_mut())?;

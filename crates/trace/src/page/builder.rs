@@ -9,6 +9,7 @@ use crate::description::Description;
 use crate::error::Format;
 use crate::event::{Call, Data, Event, MoveResult, Object};
 use crate::numbering::{Numbering, makes_allocation};
+use crate::progress::{Progress, watched};
 use crate::trace::Trace;
 use crate::values::{Failure, Placed, Request};
 use vkmem_engine::MoveKind;
@@ -83,9 +84,9 @@ impl<'t> Builder<'t> {
     }
 
     /// Takes all events.
-    pub(super) fn take_all(&mut self) {
+    pub(super) fn take_all(&mut self, progress: Progress<'_>) {
         let mut last = 0;
-        for (index, event) in (0..).zip(self.trace.events()) {
+        for (index, event) in (0..).zip(watched(self.trace.events(), progress)) {
             last = event.time.max(last);
             self.times.push(last);
             if event.is_state && self.existing == index {

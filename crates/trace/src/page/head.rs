@@ -8,6 +8,7 @@ use super::column::{Columns, Encoding};
 use super::slots::slots;
 use super::tables::OPEN;
 use crate::json::Json;
+use crate::progress::Progress;
 
 /// Writes a value, or null.
 fn optional(json: &mut Json, key: &str, value: Option<impl Display>) {
@@ -31,8 +32,8 @@ fn life(begin: u32, end: u32) -> u64 {
 
 impl Builder<'_> {
     /// Takes all events, and makes the data.
-    pub fn build(mut self) -> TimelineData {
-        self.take_all();
+    pub fn build(mut self, progress: Progress<'_>) -> TimelineData {
+        self.take_all(progress);
         // What nobody was placed in is of the default pool.
         let mut pools = Vec::with_capacity(self.memories.len());
         for it in &self.memories {

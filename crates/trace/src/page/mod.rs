@@ -81,6 +81,7 @@ mod tables;
 use std::sync::Arc;
 
 use crate::event::Kind;
+use crate::progress::{Progress, nobody};
 use crate::replay::{ReplaySettings, replay};
 use crate::trace::Trace;
 use builder::Builder;
@@ -104,15 +105,20 @@ impl TimelineData {
 /// Makes the data of a page. Where a trace does not say what went where, as VMA's and RMM's, it is played on a simulated
 /// device as it describes it, and the data are those of the replay. O(events).
 pub fn timeline_data(trace: &Arc<Trace>) -> TimelineData {
+    timeline_data_with(trace, &nobody)
+}
+
+/// As [`timeline_data`]; tells how many events are taken.
+pub fn timeline_data_with(trace: &Arc<Trace>, progress: Progress<'_>) -> TimelineData {
     if says_places(trace) {
-        return Builder::new(trace, false).build();
+        return Builder::new(trace, false).build(progress);
     }
     let settings = ReplaySettings { records: true, samples: 0, ..ReplaySettings::default() };
     let played = replay(trace, &settings).ok().and_then(|it| it.into_trace());
     match played {
         // A replay has one more clock and one more head; those of the trace are what its reader wants to see.
-        Some(played) => Builder::new(&played, true).describing(trace).build(),
-        None => Builder::new(trace, false).build(),
+        Some(played) => Builder::new(&played, true).describing(trace).build(progress),
+        None => Builder::new(trace, false).build(progress),
     }
 }
 

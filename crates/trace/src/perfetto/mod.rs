@@ -13,6 +13,7 @@ mod wire;
 
 use std::io::{self, Write};
 
+use crate::progress::{Progress, nobody, watched};
 use crate::trace::Trace;
 use chrome::ChromeEvents;
 use packets::Packets;
@@ -29,8 +30,21 @@ pub fn write_perfetto<W: Write>(
     options: TimelineOptions,
     writer: W,
 ) -> io::Result<W> {
+    write_perfetto_with(trace, options, writer, &nobody)
+}
+
+/// As [`write_perfetto`]; tells how many events are written.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_perfetto_with<W: Write>(
+    trace: &Trace,
+    options: TimelineOptions,
+    writer: W,
+    progress: Progress<'_>,
+) -> io::Result<W> {
     let mut timeline = Timeline::begin(trace, options, Packets::new(writer))?;
-    trace.events().try_for_each(|event| timeline.event(&event))?;
+    watched(trace.events(), progress).try_for_each(|event| timeline.event(&event))?;
     Ok(timeline.finish()?.into_writer())
 }
 
@@ -43,7 +57,20 @@ pub fn write_chrome_json<W: Write>(
     options: TimelineOptions,
     writer: W,
 ) -> io::Result<W> {
+    write_chrome_json_with(trace, options, writer, &nobody)
+}
+
+/// As [`write_chrome_json`]; tells how many events are written.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_chrome_json_with<W: Write>(
+    trace: &Trace,
+    options: TimelineOptions,
+    writer: W,
+    progress: Progress<'_>,
+) -> io::Result<W> {
     let mut timeline = Timeline::begin(trace, options, ChromeEvents::new(writer))?;
-    trace.events().try_for_each(|event| timeline.event(&event))?;
+    watched(trace.events(), progress).try_for_each(|event| timeline.event(&event))?;
     Ok(timeline.finish()?.into_writer())
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Format, Position, ReadError};
+use crate::progress::STEP;
 use crate::trace::{TooLarge, TraceBuilder};
 
 /// A line of a file.
@@ -13,27 +14,37 @@ pub(super) struct Line<'a> {
     pub text: Cow<'a, str>,
     /// Whether it has an end: the last line of a file that was cut off has none.
     pub is_complete: bool,
+    /// The offset of what follows it.
+    pub end: u64,
 }
 
 /// Splits a file into lines, which end with LF or CR LF.
 pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')).map(|(number, line)| {
+    let mut end = 0;
+    (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')).map(move |(number, line)| {
+        end += line.len() as u64;
         let whole = line.strip_suffix(b"\n");
         let text = whole.unwrap_or(line);
         let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text));
-        Line { number, text, is_complete: whole.is_some() }
+        Line { number, text, is_complete: whole.is_some(), end }
     })
 }
 
-/// Handles each line. The last line may be cut off in the middle: where it means nothing then, the trace ends before it.
+/// Handles each line, and tells now and then where it is. The last line may be cut off in the middle: where it means nothing then, the trace ends before it.
 pub(super) fn for_each_line<'a>(
     format: Format,
     lines: impl Iterator<Item = Line<'a>>,
     trace: &mut TraceBuilder,
+    progress: &dyn Fn(u64),
     mut handle: impl FnMut(&mut TraceBuilder, u64, &str) -> Result<(), String>,
 ) -> Result<(), ReadError> {
+    let mut end = 0;
     for line in lines {
+        end = line.end;
+        if line.number.is_multiple_of(STEP as u64) {
+            progress(end);
+        }
         if let Err(what) = handle(trace, line.number, &line.text) {
             if line.is_complete {
                 return Err(ReadError::at_line(format, line.number, what));
@@ -42,6 +53,7 @@ pub(super) fn for_each_line<'a>(
         }
         trace.set_line(line.number);
     }
+    progress(end);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub(crate) use vma_csv::{COPY_STRING, FIRST_FIT};
 
 use crate::error::{Format, ReadError};
 use crate::format::{self, MAGIC};
+use crate::progress::{Progress, nobody};
 use crate::trace::Trace;
 
 /// Returns the format that the bytes begin like, if any.
@@ -35,8 +36,23 @@ pub fn detect(bytes: &[u8]) -> Option<Format> {
 /// # Time complexity
 /// O(*n* log *n*) for *n* bytes; memory is proportional to *n*.
 pub fn load(bytes: &[u8]) -> Result<Trace, ReadError> {
-    match detect(bytes) {
-        Some(format) => load_as(format, bytes),
+    load_with(bytes, None, &nobody)
+}
+
+/// As [`load`] or, with a format, [`load_as`]; tells how many bytes of a recording or a text file are read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    bytes: &[u8],
+    format: Option<Format>,
+    progress: Progress<'_>,
+) -> Result<Trace, ReadError> {
+    match format.or_else(|| detect(bytes)) {
+        Some(Format::VkMem) => format::decode(bytes, progress),
+        Some(Format::VmaCsv) => vma_csv::read(bytes, progress),
+        Some(Format::RmmCsv) => rmm_csv::read(bytes, progress),
+        Some(Format::PyTorch) => pytorch::read(bytes),
         None => Err(ReadError {
             format: None,
             position: None,
@@ -52,10 +68,5 @@ pub fn load(bytes: &[u8]) -> Result<Trace, ReadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_as(format: Format, bytes: &[u8]) -> Result<Trace, ReadError> {
-    match format {
-        Format::VkMem => format::decode(bytes),
-        Format::VmaCsv => vma_csv::read(bytes),
-        Format::RmmCsv => rmm_csv::read(bytes),
-        Format::PyTorch => pytorch::read(bytes),
-    }
+    load_with(bytes, Some(format), &nobody)
 }

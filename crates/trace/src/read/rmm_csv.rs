@@ -6,6 +6,7 @@ use super::lines::{Fields, for_each_line, lines, pointer, seconds};
 use crate::description::Description;
 use crate::error::{Format, Position, ReadError};
 use crate::event::{Call, Data, Event};
+use crate::progress::Progress;
 use crate::trace::{Trace, TraceBuilder};
 use crate::values::{Failure, Request, Resource};
 
@@ -32,15 +33,17 @@ struct State {
 }
 
 /// Reads a log.
-pub(super) fn read(bytes: &[u8]) -> Result<Trace, ReadError> {
+pub(super) fn read(bytes: &[u8], progress: Progress<'_>) -> Result<Trace, ReadError> {
     let mut lines = lines(bytes);
+    let size = bytes.len() as u64;
     if lines.next().map(|it| it.text.trim().as_bytes() == FIRST_LINE) != Some(true) {
         let what = "this is not a log of RMM";
         return Err(ReadError::at_line(Format::RmmCsv, 1, what));
     }
     let description = Description { resolution: 1000, ..Description::new(Format::RmmCsv, (1, 0)) };
     let (mut trace, mut state) = (TraceBuilder::new(description), State::default());
-    for_each_line(Format::RmmCsv, lines, &mut trace, |trace, number, line| {
+    let told = |end| progress(end, size);
+    for_each_line(Format::RmmCsv, lines, &mut trace, &told, |trace, number, line| {
         if line.trim().is_empty() { Ok(()) } else { state.line(trace, number, line) }
     })?;
     trace.number_by_sequence();

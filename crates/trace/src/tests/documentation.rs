@@ -2,10 +2,11 @@
 
 use vkmem_engine::ResourceKind;
 
+use super::decode;
 use crate::description::Description;
 use crate::error::Format;
 use crate::event::{Call, Data, Event, Kind};
-use crate::format::{Encoder, decode};
+use crate::format::Encoder;
 use crate::values::{BufferInfo, Placed, Request, Resource};
 
 const PAGE: &str = include_str!("../../../../docs/formats.md");

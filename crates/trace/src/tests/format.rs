@@ -1,12 +1,13 @@
 //! Events survive as bytes; a file is read up to its cut; damage is an error.
 
+use super::decode;
 use super::random::{self, Random};
 use crate::bytes::put;
 use crate::description::Description;
 use crate::dictionary::Dictionary;
 use crate::error::{Format, Position};
 use crate::event::{Event, Kind};
-use crate::format::{Encoder, block, decode};
+use crate::format::{Encoder, block};
 
 use crate::trace::{Trace, TraceBuilder};
 use crate::write::write_vkmem;

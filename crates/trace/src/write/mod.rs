@@ -7,7 +7,7 @@ mod vma_csv;
 mod vma_text;
 mod written;
 
-pub use rmm_csv::write_rmm_csv;
-pub use vkmem::write_vkmem;
-pub use vma_csv::write_vma_csv;
+pub use rmm_csv::{write_rmm_csv, write_rmm_csv_with};
+pub use vkmem::{write_vkmem, write_vkmem_with};
+pub use vma_csv::{write_vma_csv, write_vma_csv_with};
 pub use written::Written;

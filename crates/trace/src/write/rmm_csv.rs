@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::written::Written;
 use crate::event::Call;
+use crate::progress::{Progress, nobody, watched};
 use crate::trace::Trace;
 use crate::values::{Request, Resource};
 
@@ -14,11 +15,16 @@ const FIRST_POINTER: u64 = 0x7F00_0000_0000;
 /// Writes the allocations of a trace and their ends as a log of RMM: threads, times of the day, sizes, streams. Each
 /// allocation has an address of its own.
 pub fn write_rmm_csv(trace: &Trace) -> Written {
+    write_rmm_csv_with(trace, &nobody)
+}
+
+/// As [`write_rmm_csv`]; tells how many events are written.
+pub fn write_rmm_csv_with(trace: &Trace, progress: Progress<'_>) -> Written {
     let mut out =
         Written { text: "Thread,Time,Action,Pointer,Size,Stream\n".into(), ..Written::default() };
     let start = trace.description().start.unwrap_or(0);
     let mut live = HashMap::new();
-    for event in trace.events() {
+    for event in watched(trace.events(), progress) {
         let (action, allocation, size, stream) = match &event.call {
             Call::Allocate { allocation, request, size, buffer_size, .. } => {
                 let Some(size) = size.or(*buffer_size) else {

@@ -8,6 +8,7 @@ use vkmem_engine::{Algorithm, AllocationCreateFlags as Flags, MemoryUsage, Resou
 use super::vma_text::{allocation_pointer, line, list, one_line, pool_pointer, run_pointer};
 use super::written::Written;
 use crate::event::{Call, Data, Event, GroupKind, HostAndDeviceLimits, Object};
+use crate::progress::{Progress, STEP};
 use crate::read::{COPY_STRING, FIRST_FIT};
 use crate::trace::Trace;
 use crate::values::{Placed, Request, Resource};
@@ -56,9 +57,13 @@ impl<'t> Calls<'t> {
         Self { trace, named, live: HashMap::new(), pools: HashSet::new(), runs: HashSet::new() }
     }
 
-    pub fn write(&mut self, out: &mut Written) -> Result {
-        let mut index = 0;
+    pub fn write(&mut self, out: &mut Written, progress: Progress<'_>) -> Result {
+        let (mut index, mut told) = (0, 0);
         while index < self.trace.len() {
+            if index >= told {
+                progress(index as u64, self.trace.len() as u64);
+                told = index + STEP;
+            }
             let event = self.trace.event(index);
             index += 1;
             if let Call::Group { kind, count } = event.call {
@@ -67,6 +72,7 @@ impl<'t> Calls<'t> {
                 self.event(out, &event)?;
             }
         }
+        progress(index as u64, self.trace.len() as u64);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use super::vma_text::one_line;
 use super::written::Written;
 use crate::description::Description;
 use crate::error::Format;
+use crate::progress::{Progress, nobody};
 use crate::trace::Trace;
 
 /// Writes a trace as a recording of VMA, version 1,8.
@@ -15,10 +16,15 @@ use crate::trace::Trace;
 /// the older usage that is nearest if that is not known. Strategies and flags that VMA 2.3 does not have are left out,
 /// and so are virtual blocks, imports, aliases and all that happened within calls.
 pub fn write_vma_csv(trace: &Trace) -> Written {
+    write_vma_csv_with(trace, &nobody)
+}
+
+/// As [`write_vma_csv`]; tells how many events are written.
+pub fn write_vma_csv_with(trace: &Trace, progress: Progress<'_>) -> Written {
     let text = "Vulkan Memory Allocator,Calls recording\n1,8\n".into();
     let mut out = Written { text, ..Written::default() };
     write_config(&mut out.text, trace.description()).expect("memory takes all that is written");
-    Calls::new(trace).write(&mut out).expect("memory takes all that is written");
+    Calls::new(trace).write(&mut out, progress).expect("memory takes all that is written");
     out
 }
 

@@ -7,6 +7,7 @@ mod config;
 use super::lines::{for_each_line, lines};
 use crate::description::Description;
 use crate::error::{Format, ReadError};
+use crate::progress::Progress;
 use crate::trace::{Trace, TraceBuilder};
 pub(crate) use allocations::{COPY_STRING, FIRST_FIT};
 use calls::Calls;
@@ -18,9 +19,10 @@ pub(super) const FIRST_LINE: &[u8] = b"Vulkan Memory Allocator,Calls recording";
 const LAST_MINOR: u32 = 8;
 
 /// Reads a recording.
-pub(super) fn read(bytes: &[u8]) -> Result<Trace, ReadError> {
+pub(super) fn read(bytes: &[u8], progress: Progress<'_>) -> Result<Trace, ReadError> {
     let wrong = |line, what: String| ReadError::at_line(Format::VmaCsv, line, what);
     let mut lines = lines(bytes);
+    let size = bytes.len() as u64;
     let first = lines.next().map(|it| it.text.trim().as_bytes() == FIRST_LINE);
     if first != Some(true) {
         return Err(wrong(1, "this is not a recording of VMA".into()));
@@ -41,7 +43,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Trace, ReadError> {
         Description { resolution: 1_000_000, ..Description::new(Format::VmaCsv, version) };
     let mut trace = TraceBuilder::new(description);
     let (mut config, mut calls) = (None, Calls::default());
-    for_each_line(Format::VmaCsv, lines, &mut trace, |trace, number, line| {
+    let told = |end| progress(end, size);
+    for_each_line(Format::VmaCsv, lines, &mut trace, &told, |trace, number, line| {
         match line.trim() {
             "" => Ok(()),
             "Config,Begin" => match config {
