@@ -9,6 +9,7 @@ import os
 import socket
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,13 +74,13 @@ def importer(exporter: Allocator) -> Iterator[Allocator]:
 
 @pytest.fixture(autouse=True)
 def every_descriptor_is_closed() -> Iterator[None]:
-    def open_descriptors() -> int:
-        count = 0
+    def open_descriptors() -> Counter[str]:
+        found: Counter[str] = Counter()
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
-                # NVIDIA's driver keeps its own open when a device is gone.
-                count += not os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia")
-        return count
+                found[os.readlink(f"/proc/self/fd/{fd}")] += 1
+        # NVIDIA's driver keeps its own open when a device is gone.
+        return Counter({it: n for it, n in found.items() if not it.startswith("/dev/nvidia")})
 
     gc.collect()
     before = open_descriptors()

@@ -394,3 +394,37 @@ def test_the_whole_size_of_vulkan_is_the_rest(simulated_allocator, whole):
         assert buffer.read() == bytes(range(128)) + bytes(128)
     with pytest.raises(vk_mem.InvalidArgumentError, match="size is -2"):
         buffer.map(0, -2)
+
+
+class OddText(str):
+    """A text that is equal to everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash("TRANSFER_DST")
+
+
+def test_texts_that_were_read_before_are_read_as_the_first_time(allocator: Allocator) -> None:
+    for _ in range(3):
+        buffer = allocator.create_buffer(100, "vertex_buffer | TRANSFER_DST")
+        assert buffer.usage == BufferUsage.VERTEX_BUFFER | BufferUsage.TRANSFER_DST
+        with pytest.raises(InvalidArgumentError, match="VERTEX_BUFER"):
+            allocator.create_buffer(100, "VERTEX_BUFER")
+        # The same text is another number in another class.
+        image = allocator.create_image("r8_unorm", (4, 4), "SAMPLED")
+        assert image.usage == ImageUsage.SAMPLED
+        with pytest.raises(InvalidArgumentError, match="SAMPLED"):
+            allocator.create_buffer(100, "SAMPLED")
+        with pytest.raises(InvalidArgumentError, match="what"):
+            allocator.create_buffer(100, OddText("what"))
+        buffer.destroy()
+        image.destroy()
+
+
+def test_more_texts_than_are_remembered(allocator: Allocator) -> None:
+    for count in range(600):
+        buffer = allocator.create_buffer(100, "TRANSFER_DST" + " " * count)
+        assert buffer.usage == BufferUsage.TRANSFER_DST
+        buffer.destroy()

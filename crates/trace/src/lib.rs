@@ -37,8 +37,8 @@ pub use perfetto::{
 pub use progress::Progress;
 pub use read::{detect, load, load_as, load_with};
 pub use record::{
-    AllocatorHead, CallSiteFrame, Finished, OnFailure, RecordedBlock, RecordedBlocks, Recording,
-    RecordingOptions, Source, SpaceInfo, Target, set_call_site,
+    AllocatorHead, CallSiteFrame, Counter, Finished, OnFailure, RecordedBlock, RecordedBlocks,
+    Recording, RecordingOptions, Source, SpaceInfo, Target, set_call_site,
 };
 pub use replay::{
     ClassFigures, Clock, Difference, DriverFunction, FailedCall, Failures, FunctionCalls,

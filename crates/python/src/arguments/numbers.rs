@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyString, PyType};
+use pyo3::types::{PyDict, PyInt, PyString, PyType};
 use vkmem_engine::words::with_article;
 
 use crate::errors::invalid;
@@ -175,11 +175,17 @@ pub struct FlagClass {
     name: &'static str,
     /// The class, once a member of it was seen: its name is looked up and compared once.
     known: PyOnceLock<Py<PyType>>,
+    /// Numbers of the texts that were read: programs repeat few of them, and reading one takes microseconds.
+    texts: PyOnceLock<Py<PyDict>>,
 }
+
+/// Texts that a class remembers at most; each of them has [`LONGEST_TEXT`] characters at most.
+const MOST_TEXTS: usize = 256;
+const LONGEST_TEXT: usize = 200;
 
 impl FlagClass {
     const fn new(name: &'static str) -> Self {
-        Self { name, known: PyOnceLock::new() }
+        Self { name, known: PyOnceLock::new(), texts: PyOnceLock::new() }
     }
 
     /// Returns whether a value is of the class, as far as the class is known.
@@ -187,6 +193,22 @@ impl FlagClass {
     fn has(&self, value: &Bound<'_, PyAny>) -> bool {
         let known = self.known.get(value.py());
         known.is_some_and(|it| value.get_type_ptr() == it.as_ptr().cast())
+    }
+
+    /// Returns the number of a text that was read before. Only of a `str` itself: comparing others runs their code.
+    fn number_of(&self, text: &Bound<'_, PyString>) -> Option<u64> {
+        let known = self.texts.get(text.py())?.bind(text.py()).get_item(text);
+        known.ok()??.extract().ok()
+    }
+
+    /// Remembers the number of a text.
+    fn remember(&self, text: &Bound<'_, PyString>, number: &Bound<'_, PyAny>) -> PyResult<()> {
+        let texts = self.texts.get_or_init(text.py(), || PyDict::new(text.py()).unbind());
+        let texts = texts.bind(text.py());
+        if texts.len() < MOST_TEXTS && text.len()? <= LONGEST_TEXT {
+            texts.set_item(text, number)?;
+        }
+        Ok(())
     }
 }
 
@@ -238,13 +260,21 @@ pub fn wide_of_class(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) ->
 /// Reads a flag whose class is not known, and which is not a plain integer.
 #[cold]
 fn of_another(value: &Bound<'_, PyAny>, name: &str, class: &FlagClass) -> PyResult<u64> {
+    let text = value.cast_exact::<PyString>().ok();
+    if let Some(number) = text.and_then(|it| class.number_of(it)) {
+        return Ok(number);
+    }
     check_class(value, name, class)?;
     if !may_be_names(value) {
         return unsigned(value, name);
     }
     let py = value.py();
     let look_up = || NUMBER_OF_NAMES.get(py)?.call1((value, class.name, name));
-    unsigned(&in_one_process(py, look_up)??, name)
+    let number = in_one_process(py, look_up)??;
+    if let Some(text) = text {
+        class.remember(text, &number)?;
+    }
+    unsigned(&number, name)
 }
 
 /// Returns whether a value is a text, or has items and is not a number.

@@ -13,6 +13,7 @@ use vkmem_engine::Error;
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target};
 
+use super::counter::counter;
 use super::failure::{Fails, Told};
 use crate::errors::invalid;
 use crate::interpreter::{detach, in_finaliser, without_gil};
@@ -72,6 +73,7 @@ impl Session {
         let options = RecordingOptions {
             program: program(py),
             library: Some(concat!("vk-mem ", env!("CARGO_PKG_VERSION")).into()),
+            counter: counter(),
             on_failure: Some(OnFailure(Arc::new(tell))),
             ..RecordingOptions::default()
         };

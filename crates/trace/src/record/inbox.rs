@@ -6,8 +6,9 @@ use vkmem_engine::lock::{Condvar, Mutex, rank};
 
 use super::raw::Raw;
 
-/// Events at which the writer is woken before its time.
-const FULL: usize = 4096;
+/// Events at which the writer is woken before its time. So few that they stay in the cache of the core that tells them;
+/// fewer would wake it too often.
+const FULL: usize = 512;
 /// Events beyond which more are dropped: some tens of MiB.
 const MOST: usize = 1 << 17;
 /// The longest time that an event waits to be encoded, if the writer can keep up.

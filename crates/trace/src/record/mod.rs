@@ -5,6 +5,7 @@
 //!     Source           receives what one allocator tells                   `source.rs`
 //!       Inbox          told events, until they are encoded                 `inbox.rs`
 //!         Raw          such an event, with copies of what it refers to     `raw.rs`
+//!       Clock          when events happened                             `clock.rs`
 //!     Writing          encodes them: numbers for objects, blocks           `writing.rs`
 //!       translate      events of the engine as events of traces            `translate.rs`
 //!       Numbers        numbers of objects                                  `numbers.rs`
@@ -19,6 +20,7 @@
 //! nobody holds for long. A thread encodes what is there and writes it, so no call waits for the disk. If the disk is
 //! slower than the program, the inbox grows up to a limit, beyond which events are dropped and counted.
 
+mod clock;
 mod inbox;
 mod numbers;
 mod raw;
@@ -36,6 +38,7 @@ mod translate;
 mod writer;
 mod writing;
 
+pub use clock::Counter;
 pub use raw_space::SpaceInfo;
 pub use recorded_block::{RecordedBlock, RecordedBlocks};
 pub use recording::{AllocatorHead, Finished, Recording, RecordingOptions, Target};

@@ -17,6 +17,7 @@ pub(super) const NO_SITE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub number: u64,
+    /// A stamp of the clock until it is encoded, then the time in ns.
     pub time: u64,
     pub thread: u32,
     /// Number of the call site at its allocator.

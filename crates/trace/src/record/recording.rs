@@ -4,18 +4,19 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use vkmem_engine::lock::{Mutex, rank};
 use vkmem_engine::recording::next_number;
 use vkmem_engine::{Allocator, AllocatorOptions};
 
+use super::clock::{Clock, Counter, Stamps};
 use super::inbox::Inbox;
 use super::raw::What;
 use super::raw_space::SpaceInfo;
 use super::shared::{OnFailure, Shared, State};
 use super::sink::{Ring, Sink};
-use super::source::{Clock, Source};
+use super::source::Source;
 use super::space::SpaceSource;
 use super::writer;
 use super::writing::Writing;
@@ -40,6 +41,8 @@ pub struct RecordingOptions {
     pub library: Option<String>,
     /// The most events that wait to be encoded; more are dropped. `None`: 131,072.
     pub most_waiting: Option<usize>,
+    /// What is read for the times of events instead of the system's clock.
+    pub counter: Option<Counter>,
     /// Called once, by the thread that writes, if the output fails.
     pub on_failure: Option<OnFailure>,
 }
@@ -80,8 +83,7 @@ impl Recording {
     /// # Errors
     /// [`io::Error`] if the system gives no thread.
     pub fn begin(target: Target, options: RecordingOptions) -> io::Result<Self> {
-        let (start, begin) = (SystemTime::now(), Instant::now());
-        let clock: Clock = Arc::new(move || begin.elapsed().as_nanos() as u64);
+        let (start, clock) = (SystemTime::now(), Clock::begin(options.counter));
         let process = std::process::id();
         let start = start.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_nanos() as u64);
         let settings = vec![(RECORDER.to_string(), ENGINE.to_string())];
@@ -103,6 +105,7 @@ impl Recording {
         });
         let state = Mutex::new(State {
             writing: Writing::new(),
+            stamps: Stamps::new(clock),
             sink,
             head: Encoder::head(&description),
             description,
@@ -153,7 +156,7 @@ impl Recording {
             state.head = Encoder::head(&state.description);
         }
         drop(state);
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
         let source = Arc::new(Source { inbox, allocator: number, clock });
         source.push(next_number(), What::CreateAllocator(Box::new(options.clone())), false);
         allocator.set_recorder(Some(source.clone()));
@@ -172,7 +175,7 @@ impl Recording {
             state.spaces += 1;
             state.spaces - 1
         };
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
         let source = Source { inbox, allocator: allocator.unwrap_or(0), clock };
         let source = SpaceSource::new(source, number);
         source.created(info, is_state);
@@ -186,7 +189,7 @@ impl Recording {
 
     /// Writes a text into the recording.
     pub fn mark(&self, text: &str) {
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock.clone());
+        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
         let source = Source { inbox, allocator: 0, clock };
         source.push(next_number(), What::Mark(text.into()), false);
     }

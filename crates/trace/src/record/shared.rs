@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Release};
 
 use vkmem_engine::lock::{Mutex, rank};
 
+use super::clock::{Clock, Stamps};
 use super::inbox::Inbox;
 use super::raw::Raw;
 use super::sink::Sink;
-use super::source::Clock;
 use super::writing::Writing;
 use crate::description::Description;
 
@@ -26,6 +26,7 @@ impl std::fmt::Debug for OnFailure {
 /// What is encoded, and where it goes.
 pub(super) struct State {
     pub writing: Writing,
+    pub stamps: Stamps,
     pub sink: Sink,
     pub description: Description,
     /// The head of the file.
@@ -57,13 +58,15 @@ impl Shared {
     pub fn encode(&self, all: bool) -> Vec<u8> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let (events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
+        let (mut events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
+        state.stamps.compare();
+        events.iter_mut().for_each(|it| it.head.time = state.stamps.time(it.head.time));
         state.writing.write_all(&events);
         if dropped > 0 {
             state.dropped += dropped;
             let text = format!("{dropped} calls were not recorded").into_boxed_str();
             let number = events.last().map_or(0, |it| it.head.number);
-            state.writing.write_mark(number, (self.clock)(), text);
+            state.writing.write_mark(number, state.stamps.now(), text);
         }
         state.spare = events;
         // Not kept for long: what is in it may hold memory.

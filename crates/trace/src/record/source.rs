@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use vkmem_engine::recording::{Recorder, Told, next_number};
 
+use super::clock::Clock;
 use super::inbox::Inbox;
 use super::raw::{Head, NO_SITE, Raw, RawFrame, What};
 
@@ -45,9 +46,6 @@ pub struct Source {
     pub(super) clock: Clock,
 }
 
-/// Returns the time in ns since the recording began.
-pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 impl Source {
     /// Returns the number of the allocator in the recording.
     pub fn number(&self) -> u16 {
@@ -69,7 +67,7 @@ impl Source {
         let site = if what.has_site() { SITE.replace(NO_SITE) } else { NO_SITE };
         let head = Head {
             number,
-            time: (self.clock)(),
+            time: self.clock.stamp(),
             thread: thread(),
             site,
             allocator: self.allocator,
