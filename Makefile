@@ -13,7 +13,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-quick bench bench-quick docs lint fmt clean
+.PHONY: help demo test test-quick check-cross bench bench-quick docs lint fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: ## Run all tests, with the engine checking itself after every operation
 test-quick: ## The same without what is slow, which it names at the end
 	@tools/setup.sh validate
 	@$(BIN)/python tools/run_tests.py --workers $(WORKERS) --quick
+
+check-cross: ## Check other systems' code, and try the Windows wheel under Wine (Debian; installs a lot)
+	@tools/check_cross.sh
 
 # First the Rust half, which begins bench/results.json, then every file of cases in Python.
 BENCH = set -e; target/release/vkmem-peers $(1); \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -215,6 +216,7 @@ def test_aliases_and_bindings_ask_as_well() -> None:
         assert len(told) == 2
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of the system's here")
 def test_an_interrupt_ends_a_callback_without_an_end() -> None:
     """`bool` runs no Python code, in which an interrupt would be noticed."""
     program = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 import warnings
@@ -252,6 +253,7 @@ def test_an_interrupt_frees_nothing_that_is_looked_at() -> None:
     assert places > 3
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers of the system's here")
 def test_real_signals() -> None:
     """As many as a timer gives, in a process of its own."""
     program = """

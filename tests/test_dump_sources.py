@@ -83,10 +83,10 @@ def test_a_file_is_read_up_to_a_limit(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "dump.json"
-    path.write_text(text)
+    path.write_bytes(text.encode())
     monkeypatch.setattr(read, "LARGEST_FILE", len(text.encode()))
     assert vk_mem.load_dump(path).total.allocation_count == 1
-    path.write_text(text + " ")
+    path.write_bytes(text.encode() + b" ")
     with pytest.raises(DumpError, match="no dump is larger"):
         vk_mem.load_dump(path)
     # One whose size is 0 until it is read.
@@ -96,7 +96,13 @@ def test_a_file_is_read_up_to_a_limit(
             vk_mem.load_dump("/proc/self/status")
 
 
-@pytest.mark.parametrize("path", ["\ud800", "a\0b", "", " ", "x" * 5000])
+# On Windows half a pair of surrogates is the name of a file that may exist.
+HALF_A_PAIR = pytest.param(
+    "\ud800", marks=pytest.mark.skipif(os.name == "nt", reason="a name of a file on Windows")
+)
+
+
+@pytest.mark.parametrize("path", [HALF_A_PAIR, "a\0b", "", " ", "x" * 5000])
 def test_texts_that_are_no_path(path: str) -> None:
     with pytest.raises(DumpError, match="neither JSON nor a path"):
         vk_mem.load_dump(path)
