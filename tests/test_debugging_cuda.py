@@ -7,7 +7,14 @@ import pytest
 from support import TRANSFER
 
 import vk_mem
-from vk_mem import Allocator, CorruptionError, Debug, Device, ExternalMemoryHandleType
+from vk_mem import (
+    Allocator,
+    CorruptionError,
+    CorruptionWarning,
+    Debug,
+    Device,
+    ExternalMemoryHandleType,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -141,13 +148,12 @@ def test_a_kernel_that_writes_beside_a_buffer_is_found(
             poke(at + offset, error.expected[0])
             assert allocator.check_corruption() == 6
 
-        middle.destroy()
+        # Nothing is written into freed memory that others may still use by its handle, so nothing
+        # is found there.
+        with pytest.warns(CorruptionWarning, match="a handle of its memory was exported"):
+            middle.destroy()
         poke(at + 500, 7)
-        with pytest.raises(CorruptionError, match="written after it was freed") as caught:
-            pool.check_corruption()
-        error = caught.value
-        assert (error.name, error.region, error.offset, error.count) == ("middle", "freed", 500, 1)
-        poke(at + 500, 0xEF)
+        pool.check_corruption()
         assert cuda.cuDestroyExternalMemory(memory) == 0
         below.destroy()
         above.destroy()

@@ -79,8 +79,9 @@ def every_descriptor_is_closed() -> Iterator[None]:
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 found[os.readlink(f"/proc/self/fd/{fd}")] += 1
-        # NVIDIA's driver keeps its own open when a device is gone.
-        return Counter({it: n for it, n in found.items() if not it.startswith("/dev/nvidia")})
+        # NVIDIA's driver keeps files and pipes of its own open when a device is gone.
+        theirs = ("/dev/nvidia", "pipe:")
+        return Counter({it: n for it, n in found.items() if not it.startswith(theirs)})
 
     gc.collect()
     before = open_descriptors()
