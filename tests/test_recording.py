@@ -72,6 +72,46 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     assert caught.value.filename == path
 
 
+@pytest.mark.parametrize(
+    ("name", "export"),
+    [
+        ("a.pftrace", "to_perfetto"),
+        ("a.perfetto-trace", "to_perfetto"),
+        ("a.json", "to_chrome_json"),
+        ("a.PFTRACE", "to_perfetto"),
+    ],
+)
+def test_the_name_of_a_timeline_is_refused(
+    allocator: Allocator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, export: str
+) -> None:
+    path = tmp_path / name
+    path.write_text("kept")
+
+    def by_environment() -> None:
+        monkeypatch.setenv("VK_MEM_RECORD", str(path))
+        Allocator(SimulatedDevice("discrete-8gib"))
+
+    for begin in (
+        lambda: vk_mem.record(allocator, path),
+        lambda: Allocator(SimulatedDevice("discrete-8gib"), record=path),
+        by_environment,
+    ):
+        with pytest.raises(vk_mem.InvalidArgumentError) as caught:
+            begin()
+        other = f'"{path.with_suffix(".vkmem")}"'
+        assert str(caught.value) == (
+            f"{path}: a recording is no timeline: record to {other}, then make one by "
+            f"vk_mem.trace.load({other}).{export}(...)"
+        )
+    # The file that had the name, and the allocator, are as before.
+    assert path.read_text() == "kept" and os.listdir(tmp_path) == [name]
+    with vk_mem.record(allocator, tmp_path / "a.vkmem"):
+        allocator.create_buffer(64, TRANSFER).destroy()
+    monkeypatch.delenv("VK_MEM_RECORD", raising=False)
+    vk_mem.trace.load(tmp_path / "a.vkmem").to_perfetto(tmp_path / "made.pftrace")
+    assert (tmp_path / "made.pftrace").stat().st_size > 0
+
+
 def test_a_recording_can_be_read_while_it_is_written(allocator: Allocator, tmp_path: Path) -> None:
     path = tmp_path / "a.vkmem"
     with vk_mem.record(allocator, path) as recording:

@@ -35,7 +35,8 @@ impl Recorded {
 /// replayed exactly. Slices of buffer heaps are recorded with their allocator. Whoever recorded the allocator or the
 /// block until now does not any more.
 ///
-/// Raises `OSError` if the file cannot be written.
+/// Raises `InvalidArgumentError` if the path ends as that of a timeline does (`.pftrace`, `.json`): `Trace.to_perfetto`
+/// makes one of a recording. Raises `OSError` if the file cannot be written.
 #[pyfunction]
 #[pyo3(signature = (allocator, to))]
 pub fn record(

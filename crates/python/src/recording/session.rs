@@ -65,8 +65,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a recording. Raises `OSError` if the file cannot be written.
+    /// Begins a recording. Raises `InvalidArgumentError` if the name of the file says that it is a timeline, `OSError` if
+    /// it cannot be written.
     pub fn begin(py: Python<'_>, place: Place) -> PyResult<Arc<Self>> {
+        if let Place::File(path) = &place {
+            check_name(py, path)?;
+        }
         let failed: Arc<OnceLock<Told>> = Arc::default();
         let theirs = failed.clone();
         let tell = move || theirs.get().into_iter().for_each(Told::ask_to_tell);
@@ -221,6 +225,25 @@ impl Listener for Session {
             |error: &Error| error.is_shortage() || matches!(error, Error::OutOfDeviceMemory { .. });
         self.save_by_itself(matches!(event, Event::Failure(error) if is_short(error)));
     }
+}
+
+/// Refuses the name of a timeline: programs that open those by their names cannot read a recording.
+fn check_name(py: Python<'_>, path: &Path) -> PyResult<()> {
+    let ending = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
+    let export = match ending.to_ascii_lowercase().as_str() {
+        "pftrace" | "perfetto-trace" => "to_perfetto",
+        "json" => "to_chrome_json",
+        _ => return Ok(()),
+    };
+    let (path, recording) = (path.display(), path.with_extension("vkmem"));
+    let recording = recording.display();
+    Err(invalid(
+        py,
+        format!(
+            "{path}: a recording is no timeline: record to {recording:?}, then make one by \
+             vk_mem.trace.load({recording:?}).{export}(...)"
+        ),
+    ))
 }
 
 /// Returns the program that runs: `sys.argv[0]`.
