@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from .world import Array, World
 
-SPEED = 2.4
+SPEED = 3.2
 """Metres in a frame."""
 FAR = 420.0
 
@@ -16,8 +17,9 @@ FAR = 420.0
 class Camera:
     def __init__(self, world: World, frame: int, aspect: float) -> None:
         z = frame * SPEED
-        self.eye = np.array([world.river(z), 8.5 + 3.5 * math.sin(z / 60), z])
-        target = np.array([world.river(z + 40), 6.0 + 2 * math.sin(z / 45), z + 40])
+        rise = 0.5 - 0.5 * math.cos(z / 70)
+        self.eye = np.array([world.river(z), 5.5 + 22 * rise, z])
+        target = np.array([world.river(z + 45), 5.5 + 10 * rise, z + 45])
         self.ahead = (target - self.eye) / np.linalg.norm(target - self.eye)
         roll = 0.0022 * (world.river(z + 40) - world.river(z))
         right = np.cross([math.sin(roll), math.cos(roll), 0.0], self.ahead)
@@ -37,7 +39,8 @@ class Camera:
         rows = self.view_projection
         self.planes = np.array([w + rows[0], w - rows[0], w + rows[1], w - rows[1], w - rows[2]])
 
-    def sees(self, low: Array, high: Array) -> bool:
-        """Whether a box of the world may be in the picture."""
-        corner = np.where(self.planes[:, :3] > 0, high, low)
-        return bool(((corner * self.planes[:, :3]).sum(1) + self.planes[:, 3] > 0).all())
+    def sees(self, low: Array, high: Array) -> npt.NDArray[np.bool_]:
+        """Which boxes of the world may be in the picture, by rows of their corners."""
+        facing = self.planes[:, None, :3]
+        corners = np.where(facing > 0, high, low)
+        return ((corners * facing).sum(-1) + self.planes[:, 3:] > 0).all(0)

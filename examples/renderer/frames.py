@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -37,32 +38,39 @@ class Frames:
     def __init__(self, allocator: vk_mem.Allocator, device: Any, pipelines: Pipelines) -> None:
         self.allocator, self.device, self.pipelines = allocator, device, pipelines
         self.size = pipelines.size
+        # Closes what was made, the newest first, also if a later part cannot be made.
+        with ExitStack() as made:
+            self._make(made)
+            self.made = made.pop_all()
+
+    def _make(self, made: ExitStack) -> None:
+        allocator, device, pipelines = self.allocator, self.device, self.pipelines
         self.queue = interop.to_vulkan(allocator.device.queue, "VkQueue")
         drawn = ImageUsage.COLOR_ATTACHMENT
-        create = allocator.create_image
-        self.targets = [
-            create("R8G8B8A8_SRGB", self.size, drawn, samples=4, name="samples"),
-            create("R8G8B8A8_SRGB", self.size, drawn | ImageUsage.TRANSFER_SRC, name="resolved"),
-            create(
-                "D32_SFLOAT",
-                self.size,
-                ImageUsage.DEPTH_STENCIL_ATTACHMENT,
-                samples=4,
-                name="depth",
-            ),
+        wanted = [
+            ("R8G8B8A8_SRGB", drawn, 4, "samples"),
+            ("R8G8B8A8_SRGB", drawn | ImageUsage.TRANSFER_SRC, 1, "resolved"),
+            ("D32_SFLOAT", ImageUsage.DEPTH_STENCIL_ATTACHMENT, 4, "depth"),
         ]
-        self.views = [self._view(it) for it in self.targets]
+        self.targets, views = [], []
+        for format, usage, samples, name in wanted:
+            image = allocator.create_image(format, self.size, usage, samples=samples, name=name)
+            made.callback(image.destroy)
+            self.targets.append(image)
+            views.append(self._view(image))
+            made.callback(vk.vkDestroyImageView, device, views[-1], None)
         self.framebuffer = vk.vkCreateFramebuffer(
             device,
             vk.VkFramebufferCreateInfo(
                 renderPass=pipelines.render_pass,
-                pAttachments=self.views,
+                pAttachments=views,
                 width=self.size[0],
                 height=self.size[1],
                 layers=1,
             ),
             None,
         )
+        made.callback(vk.vkDestroyFramebuffer, device, self.framebuffer, None)
         self.command_pool = vk.vkCreateCommandPool(
             device,
             vk.VkCommandPoolCreateInfo(
@@ -71,6 +79,7 @@ class Frames:
             ),
             None,
         )
+        made.callback(vk.vkDestroyCommandPool, device, self.command_pool, None)
         self.descriptor_pool = vk.vkCreateDescriptorPool(
             device,
             vk.VkDescriptorPoolCreateInfo(
@@ -81,6 +90,7 @@ class Frames:
             ),
             None,
         )
+        made.callback(vk.vkDestroyDescriptorPool, device, self.descriptor_pool, None)
         self.scenes = vk_mem.BufferHeap(
             allocator,
             BufferUsage.UNIFORM_BUFFER,
@@ -88,7 +98,8 @@ class Frames:
             flags=AllocationCreateFlags.HOST_ACCESS_SEQUENTIAL_WRITE,
             name="scenes",
         )
-        self.slots = [self._slot(it) for it in range(IN_FLIGHT)]
+        made.callback(self.scenes.close)
+        self.slots = [self._slot(it, made) for it in range(IN_FLIGHT)]
 
     def _view(self, image: vk_mem.Image) -> Any:
         depth = int(image.format) == DEPTH
@@ -101,7 +112,7 @@ class Frames:
         )
         return vk.vkCreateImageView(self.device, info, None)
 
-    def _slot(self, number: int) -> Slot:
+    def _slot(self, number: int, made: ExitStack) -> Slot:
         slot = Slot()
         slot.commands = vk.vkAllocateCommandBuffers(
             self.device,
@@ -112,13 +123,16 @@ class Frames:
             ),
         )[0]
         slot.fence = vk.vkCreateFence(self.device, vk.VkFenceCreateInfo(), None)
+        made.callback(vk.vkDestroyFence, self.device, slot.fence, None)
         slot.scene = self.scenes.allocate(160, name=f"scene {number}")
+        made.callback(slot.scene.free)
         slot.picture = self.allocator.create_buffer(
             self.size[0] * self.size[1] * 4,
             BufferUsage.TRANSFER_DST,
             flags=AllocationCreateFlags.HOST_ACCESS_RANDOM,
             name=f"picture {number}",
         )
+        made.callback(slot.picture.destroy)
         slot.descriptors = vk.vkAllocateDescriptorSets(
             self.device,
             vk.VkDescriptorSetAllocateInfo(
@@ -143,7 +157,7 @@ class Frames:
         self.allocator.set_current_frame_index(frame)
         streamer.release(frame, camera)
         seen = [
-            (place, tile, streamer.texture(place, far))
+            (place, tile, streamer.texture(place, far), streamer.tree(far))
             for place, tile, far in streamer.seen(camera)
         ]
         forward = camera.view_projection
@@ -201,7 +215,7 @@ class Frames:
         indices = streamer.indices
         handle = interop.to_vulkan(indices.handle, "VkBuffer")
         vk.vkCmdBindIndexBuffer(commands, handle, indices.offset, vk.VK_INDEX_TYPE_UINT16)
-        for (x, z), tile, texture in seen:
+        for (x, z), tile, texture, _ in seen:
             vk.vkCmdBindDescriptorSets(commands, graphics, layout, 1, 1, [texture], 0, None)
             corner = np.array([x * TILE, z * TILE, 1 / TILE, 0], np.float32)
             vk.vkCmdPushConstants(
@@ -210,11 +224,11 @@ class Frames:
             bind(tile.ground, 0)
             vk.vkCmdDrawIndexed(commands, streamer.index_count, 1, 0, 0, 0)
         vk.vkCmdBindPipeline(commands, graphics, pipelines["tree"])
-        bind(streamer.conifer, 0)
-        for _, tile, _ in seen:
+        for _, tile, _, tree in seen:
             if tile.trees is not None:
+                bind(tree, 0)
                 bind(tile.trees, 1)
-                vk.vkCmdDraw(commands, streamer.conifer.size // 36, tile.tree_count, 0, 0)
+                vk.vkCmdDraw(commands, tree.size // 36, tile.tree_count, 0, 0)
         vk.vkCmdBindPipeline(commands, graphics, pipelines["sky"])
         vk.vkCmdDraw(commands, 3, 1, 0, 0)
         vk.vkCmdBindPipeline(commands, graphics, pipelines["water"])
@@ -234,14 +248,4 @@ class Frames:
 
     def close(self) -> None:
         """Destroys everything. The device must be done with it."""
-        for slot in self.slots:
-            vk.vkDestroyFence(self.device, slot.fence, None)
-            slot.scene.free()
-            slot.picture.destroy()
-        self.scenes.close()
-        vk.vkDestroyDescriptorPool(self.device, self.descriptor_pool, None)
-        vk.vkDestroyCommandPool(self.device, self.command_pool, None)
-        vk.vkDestroyFramebuffer(self.device, self.framebuffer, None)
-        for view in self.views:
-            vk.vkDestroyImageView(self.device, view, None)
-        self.allocator.destroy_many(self.targets)
+        self.made.close()

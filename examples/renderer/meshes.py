@@ -9,18 +9,10 @@ import numpy as np
 from .world import STEPS, TILE, Array, World
 
 
-def grid(tile: tuple[int, int], count: int) -> tuple[Array, Array]:
-    """Coordinates x and z of so many places along each side of a tile."""
-    along = np.linspace(0, TILE, count)
-    x, z = np.meshgrid(tile[0] * TILE + along, tile[1] * TILE + along)
-    return x, z
-
-
 def ground(world: World, tile: tuple[int, int]) -> Array:
     """Position, normal and light of each vertex of a tile."""
-    x, z = grid(tile, STEPS + 1)
-    y = world.height(x, z)
-    parts = [x, y, z, *np.moveaxis(world.normal(x, z), -1, 0), world.light(x, y, z)]
+    x, y, z, normal = world.ground(tile, STEPS + 1)
+    parts = [x, y, z, *np.moveaxis(normal, -1, 0), world.light(x, y, z)]
     return np.stack(parts, -1).reshape(-1, 7).astype(np.float32)
 
 
@@ -30,29 +22,37 @@ def ground_indices() -> np.ndarray:
     return (corner + square).astype(np.uint16).ravel()
 
 
+def cone(low: float, high: float, wide: float, colour: tuple[float, ...], sides: int) -> Array:
+    """Position, normal and colour of each vertex of a cone's triangles."""
+    angles = np.arange(sides + 1) * math.tau / sides
+    round_about = np.stack([np.cos(angles), np.zeros(sides + 1), np.sin(angles)], -1)
+    ring = round_about * wide + np.array([0, low, 0])
+    normals = round_about + np.array([0, wide / (high - low), 0])
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    vertices = np.empty((sides, 3, 9), np.float32)
+    vertices[:, 0, :3], vertices[:, 1, :3], vertices[:, 2, :3] = ring[:-1], ring[1:], (0, high, 0)
+    vertices[:, 0, 3:6], vertices[:, 1, 3:6] = normals[:-1], normals[1:]
+    vertices[:, 2, 3:6] = normals[:-1]
+    vertices[..., 6:] = colour
+    return vertices.reshape(-1, 9)
+
+
 def conifer() -> Array:
-    """Position, normal and colour of each vertex of triangles: a trunk and three cones."""
-    sides = 7
-    vertices = []
-    layers = [(0.0, 0.35, 0.07, 0.07, (0.20, 0.12, 0.07))]
-    layers += [
-        (0.22 + 0.25 * it, 0.78 + 0.25 * it, 0.40 - 0.10 * it, 0.0, (0.05, 0.15 + 0.02 * it, 0.05))
+    """A trunk, which is a slim cone, and three cones of needles: 75 vertices."""
+    trunk = cone(0, 0.7, 0.07, (0.20, 0.12, 0.07), 4)
+    needles = [
+        cone(
+            0.22 + 0.25 * it, 0.78 + 0.25 * it, 0.40 - 0.10 * it, (0.05, 0.15 + 0.02 * it, 0.05), 7
+        )
         for it in range(3)
     ]
-    for low, high, wide, top, colour in layers:
-        for side in range(sides):
-            angles = (math.tau * side / sides, math.tau * (side + 1) / sides)
-            ring = [
-                (math.cos(a) * r, y, math.sin(a) * r)
-                for y, r in ((low, wide), (high, top))
-                for a in angles
-            ]
-            slope = (wide - top) / (high - low)
-            for corner in (0, 1, 2, 1, 3, 2):
-                angle = angles[corner % 2]
-                normal = np.array([math.cos(angle), slope, math.sin(angle)])
-                vertices.append([*ring[corner], *(normal / np.linalg.norm(normal)), *colour])
-    return np.array(vertices, np.float32)
+    return np.concatenate([trunk, *needles])
+
+
+def far_conifer() -> Array:
+    """A conifer of two cones: 24 vertices, for where it is a few texels high."""
+    lower = cone(0.15, 0.9, 0.36, (0.05, 0.15, 0.05), 4)
+    return np.concatenate([lower, cone(0.55, 1.28, 0.24, (0.05, 0.18, 0.05), 4)])
 
 
 def conifers(world: World, tile: tuple[int, int]) -> Array:

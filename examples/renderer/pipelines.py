@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import vulkan as vk
@@ -31,7 +32,13 @@ INPUTS: dict[str, tuple[list[int], list[tuple[int, int, int]]]] = {
 class Pipelines:
     def __init__(self, device: Any, size: tuple[int, int]) -> None:
         self.device, self.size = device, size
-        self.owned: list[tuple[Any, Any]] = []
+        # Closes what was made, the newest first, also if a later part cannot be made.
+        with ExitStack() as self.made:
+            self._make()
+            self.made = self.made.pop_all()
+
+    def _make(self) -> None:
+        device = self.device
         self.sampler = self._own(
             vk.vkDestroySampler,
             vk.vkCreateSampler(
@@ -72,13 +79,11 @@ class Pipelines:
         }
 
     def _own(self, destroy: Any, made: Any) -> Any:
-        self.owned.append((destroy, made))
+        self.made.callback(destroy, self.device, made, None)
         return made
 
     def close(self) -> None:
-        for destroy, made in reversed(self.owned):
-            destroy(self.device, made, None)
-        self.owned.clear()
+        self.made.close()
 
     def _set_layout(self, kind: int, stages: int) -> Any:
         binding = vk.VkDescriptorSetLayoutBinding(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import vulkan as vk
@@ -69,7 +70,10 @@ def options() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    given = options().parse_args(arguments)
+    parser = options()
+    given = parser.parse_args(arguments)
+    if given.contact_sheet and not given.contact_sheet.parent.is_dir():
+        parser.error(f"--contact-sheet: there is no folder {given.contact_sheet.parent}")
     device = vk_mem.Device.open(given.device, validation=given.validation)
     debug = None
     if given.debug:
@@ -100,21 +104,24 @@ def main(arguments: list[str] | None = None) -> None:
 def render(allocator: vk_mem.Allocator, given: argparse.Namespace) -> None:
     handle = interop.to_vulkan(allocator.device.handle, "VkDevice")
     world, aspect = World(given.seed), given.size[0] / given.size[1]
-    pipelines = Pipelines(handle, given.size)
-    frames = Frames(allocator, handle, pipelines)
-    streamer = Streamer(allocator, handle, pipelines, world, given.budget, given.defragment)
+    shown = {given.frames * it // SHEET for it in range(SHEET)}
     kept: list[png.Texels] = []
-    step = max(given.frames // SHEET, 1)
     peak = moved = 0
 
     def take(frame: int, texels: png.Texels) -> None:
         if given.out:
             png.write(given.out / f"frame-{frame:04}.png", texels)
-        if given.contact_sheet and frame % step == 0 and len(kept) < SHEET:
+        if given.contact_sheet and frame in shown:
             kept.append(texels)
 
     start = time.perf_counter()
-    try:
+    with ExitStack() as made:
+        pipelines = made.enter_context(closing(Pipelines(handle, given.size)))
+        frames = made.enter_context(closing(Frames(allocator, handle, pipelines)))
+        streamer = made.enter_context(
+            closing(Streamer(allocator, handle, pipelines, world, given.budget, given.defragment))
+        )
+        made.callback(vk.vkDeviceWaitIdle, handle)
         for frame in range(given.frames):
             for done in frames.draw(frame, Camera(world, frame, aspect), streamer):
                 take(*done)
@@ -124,14 +131,7 @@ def render(allocator: vk_mem.Allocator, given: argparse.Namespace) -> None:
             peak = max(peak, allocator.calculate_statistics().total.block_bytes)
         for done in frames.rest():
             take(*done)
-        seconds = time.perf_counter() - start
-        report(allocator, given, streamer, seconds, peak, moved)
-    finally:
-        vk.vkDeviceWaitIdle(handle)
-        streamer.close()
-        frames.close()
-        pipelines.close()
-        streamer.pool.close()
+        report(allocator, given, streamer, time.perf_counter() - start, peak, moved)
     if given.contact_sheet:
         png.write(given.contact_sheet, png.contact_sheet(kept, 3))
 
@@ -153,7 +153,8 @@ def report(
         "textures": f"{streamer.cache.misses} loaded, {streamer.cache.evicted} evicted, "
         f"{streamer.coarser} drawn coarser",
         "moved": moved,
-        "blocks": f"{total.block_count}, {total.block_bytes / MIB:.1f} MiB, peak {peak / MIB:.1f} MiB",
+        "blocks": f"{total.block_count}, {total.block_bytes / MIB:.1f} MiB, "
+        f"peak {peak / MIB:.1f} MiB",
     }
     for name, value in rows.items():
         print(f"{name:<16}{value}")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import vulkan as vk
 
 import vk_mem
@@ -24,6 +27,8 @@ REACH = 10
 """Tiles that are seen to each side."""
 SIDES = (128, 64, 16)
 """Sides of the textures of near, of far, and of the farthest tiles, in texels."""
+HEIGHTS = (-20.0, 75.0)
+"""Between which the whole world lies, in metres."""
 USAGE = ImageUsage.SAMPLED | ImageUsage.TRANSFER_SRC | ImageUsage.TRANSFER_DST
 STREAMED = AllocationCreateInfo(
     flags=AllocationCreateFlags.CAN_BECOME_LOST | AllocationCreateFlags.CAN_MAKE_OTHER_LOST
@@ -57,12 +62,20 @@ class Streamer:
         budget: int,
         movable: bool,
     ) -> None:
-        self.allocator, self.device, self.pipelines, self.world = (
-            allocator,
-            device,
-            pipelines,
-            world,
-        )
+        self.allocator, self.device = allocator, device
+        self.pipelines, self.world = pipelines, world
+        self.bound: dict[Key, Bound] = {}
+        self.tiles: dict[tuple[int, int], Tile] = {}
+        # What no new frame uses, with the frame that was the last to do so.
+        self.passed: deque[tuple[int, Bound | vk_mem.BufferRange]] = deque()
+        self.uploaded = self.coarser = 0
+        # Closes what was made, the newest first, also if a later part cannot be made.
+        with ExitStack() as made:
+            self._make(made, budget, movable)
+            self.made = made.pop_all()
+
+    def _make(self, made: ExitStack, budget: int, movable: bool) -> None:
+        allocator, device = self.allocator, self.device
         block = min(1 << 20, budget)
         self.pool = allocator.create_pool(
             like=(("R8G8B8A8_SRGB", (SIDES[0],) * 2, USAGE), STREAMED),
@@ -71,12 +84,14 @@ class Streamer:
             movable=movable,
             name="textures",
         )
+        made.callback(self.pool.close)
         self.meshes = vk_mem.BufferHeap(
             allocator,
             BufferUsage.VERTEX_BUFFER | BufferUsage.INDEX_BUFFER | BufferUsage.TRANSFER_DST,
             block_size=1 << 20,
             name="meshes",
         )
+        made.callback(self.meshes.close)
         sizes = [vk.VkDescriptorPoolSize(vk.VK_DESCRIPTOR_TYPE_COMBINED_IMAGE_SAMPLER, 4096)]
         self.descriptor_pool = vk.vkCreateDescriptorPool(
             device,
@@ -87,18 +102,18 @@ class Streamer:
             ),
             None,
         )
-        self.bound: dict[Key, Bound] = {}
-        self.tiles: dict[tuple[int, int], Tile] = {}
-        # What no new frame uses, with the frame that was the last to do so.
-        self.passed: deque[tuple[int, Bound | vk_mem.BufferRange]] = deque()
-        self.uploaded = self.coarser = 0
+        made.callback(vk.vkDestroyDescriptorPool, device, self.descriptor_pool, None)
         self.cache = vk_mem.ResourceCache(allocator, self._load, on_evict=self._evicted)
-        self.conifer = self._upload(meshes.conifer(), "conifer")
-        self.indices = self._upload(meshes.ground_indices(), "indices")
+        made.callback(self._free_all)
+        self.conifer = self._upload(meshes.conifer(), "conifer", made)
+        self.far_conifer = self._upload(meshes.far_conifer(), "far conifer", made)
+        self.indices = self._upload(meshes.ground_indices(), "indices", made)
         self.index_count = self.indices.size // 2
 
-    def _upload(self, array: Any, name: str) -> Any:
+    def _upload(self, array: Any, name: str, made: ExitStack | None = None) -> Any:
         piece = self.meshes.allocate(array.nbytes, name=name)
+        if made is not None:
+            made.callback(piece.free)
         self.allocator.transfers.upload(array, piece)
         self.uploaded += array.nbytes
         return piece
@@ -197,24 +212,37 @@ class Streamer:
             )
         return found
 
+    def tree(self, far: float) -> Any:
+        """The mesh for the conifers of a tile that is so many metres away."""
+        return self.conifer if far < 3 * TILE else self.far_conifer
+
     def seen(self, camera: Camera) -> list[tuple[tuple[int, int], Tile, float]]:
         """Tiles in the picture with their distance in metres, the nearest first."""
         x, z = (math.floor(camera.eye[it] / TILE) for it in (0, 2))
+        columns, rows = range(x - REACH, x + REACH + 1), range(z - 1, z + REACH + 1)
+        places = [(i, k) for i in columns for k in rows]
+        # Before a mesh is made: whether any height of the world would be seen there.
+        places = [it for it, seen in zip(places, self._sees(camera, places), strict=True) if seen]
+        heights = [(it.low, it.high) for it in map(self.tile, places)]
         found = []
-        for i in range(x - REACH, x + REACH + 1):
-            for k in range(z - 1, z + REACH + 1):
-                # Before the mesh is made: whether any height of the world would be seen there.
-                if not camera.sees([i * TILE, -20, k * TILE], [(i + 1) * TILE, 70, (k + 1) * TILE]):
-                    continue
-                tile = self.tile((i, k))
-                low, high = (
-                    [i * TILE, tile.low, k * TILE],
-                    [(i + 1) * TILE, tile.high, (k + 1) * TILE],
-                )
-                if camera.sees(low, high):
-                    middle = ((i + 0.5) * TILE - camera.eye[0], (k + 0.5) * TILE - camera.eye[2])
-                    found.append(((i, k), tile, math.hypot(*middle)))
+        for place, seen in zip(places, self._sees(camera, places, heights), strict=True):
+            if seen:
+                middle = ((it + 0.5) * TILE for it in place)
+                far = math.dist(middle, (camera.eye[0], camera.eye[2]))
+                found.append((place, self.tiles[place], far))
         return sorted(found, key=lambda it: it[2])
+
+    def _sees(
+        self,
+        camera: Camera,
+        places: list[tuple[int, int]],
+        heights: Sequence[tuple[float, float]] = (HEIGHTS,),
+    ) -> Any:
+        corner = np.array(places).reshape(-1, 2) * TILE
+        low, high = np.broadcast_to(np.array(heights).reshape(-1, 2), corner.shape).T
+        boxes = [np.stack([corner[:, 0], low, corner[:, 1]], -1)]
+        boxes.append(np.stack([corner[:, 0] + TILE, high, corner[:, 1] + TILE], -1))
+        return camera.sees(*boxes)
 
     def release(self, frame: int, camera: Camera) -> None:
         """Lets go of what lies behind the camera, and frees what no frame in flight uses."""
@@ -232,9 +260,7 @@ class Streamer:
         else:
             what.free()
 
-    def close(self) -> None:
-        """Frees everything. The device must be done with it."""
-        self.allocator.transfers.wait()
+    def _free_all(self) -> None:
         self.cache.close()
         for bound in self.bound.values():
             self._free(bound)
@@ -244,7 +270,8 @@ class Streamer:
             for piece in (tile.ground, tile.trees):
                 if piece is not None:
                     piece.free()
-        self.conifer.free()
-        self.indices.free()
-        self.meshes.close()
-        vk.vkDestroyDescriptorPool(self.device, self.descriptor_pool, None)
+
+    def close(self) -> None:
+        """Frees everything. The device must be done with it."""
+        self.allocator.transfers.wait()
+        self.made.close()

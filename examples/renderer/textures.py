@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .meshes import grid
 from .world import World, fractal, smooth
 
 SAND, GRASS, MEADOW, ROCK, SNOW = (
@@ -16,11 +15,10 @@ SAND, GRASS, MEADOW, ROCK, SNOW = (
 
 def ground(world: World, tile: tuple[int, int], side: int) -> npt.NDArray[np.uint8]:
     """Rows of RGBA texels, `side` by `side`."""
-    x, z = grid(tile, side)
-    y = world.height(x, z)
+    x, y, z, normal = world.ground(tile, side)
     rough = fractal(x / 2.2, z / 2.2, world.seed + 80, 5)
     patches = fractal(x / 17, z / 17, world.seed + 90, 3)
-    up = world.normal(x, z)[..., 1]
+    up = normal[..., 1]
 
     def over(below: npt.NDArray[np.float64], colour: np.ndarray, share: np.ndarray) -> np.ndarray:
         return below + (colour - below) * share[..., None]

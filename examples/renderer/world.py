@@ -11,7 +11,11 @@ TILE = 32.0
 """Side of a tile, in metres."""
 STEPS = 20
 """Squares along the side of a tile's mesh."""
-SUN = np.array([0.42, 0.36, 0.83]) / np.linalg.norm([0.42, 0.36, 0.83])
+SUN = np.array([0.60, 0.40, 0.69]) / np.linalg.norm([0.60, 0.40, 0.69])
+
+
+# What noise has at whole numbers, in 256 rows: a look-up is much faster than a hash.
+LATTICE = np.random.default_rng(0).uniform(-1, 1, 1 << 16).astype(np.float32)
 
 
 def smooth(low: float, high: float, value: Array) -> Array:
@@ -20,29 +24,34 @@ def smooth(low: float, high: float, value: Array) -> Array:
 
 
 def noise(x: Array, z: Array, seed: int) -> Array:
-    """Value noise, from -1 to 1."""
-    left, low = np.floor(x).astype(np.int64), np.floor(z).astype(np.int64)
+    """Value noise, from -1 to 1, of each row with a seed of its own: `seed`, `seed + 1` and on."""
+    left, low = np.floor(x), np.floor(z)
     u, v = x - left, z - low
     u, v = u * u * u * (u * (u * 6 - 15) + 10), v * v * v * (v * (v * 6 - 15) + 10)
-
-    def random(i: npt.NDArray[np.int64], k: npt.NDArray[np.int64]) -> Array:
-        mixed = (i * 374761393 + k * 668265263 + seed * 1442695041) & 0xFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 13)) * 1274126177) & 0xFFFFFFFF
-        return ((mixed ^ (mixed >> 16)) & 0xFFFF) / 32767.5 - 1
-
-    near = random(left, low) * (1 - u) + random(left + 1, low) * u
-    far = random(left, low + 1) * (1 - u) + random(left + 1, low + 1) * u
+    seeds = np.arange(seed, seed + len(x), dtype=np.int32).reshape(-1, *[1] * (x.ndim - 1))
+    i, k = left.astype(np.int32) + seeds * 57, low.astype(np.int32) + seeds * 131
+    west, east, south, north = i & 255, (i + 1) & 255, (k & 255) << 8, ((k + 1) & 255) << 8
+    at = LATTICE.take
+    near = at(south | west) * (1 - u) + at(south | east) * u
+    far = at(north | west) * (1 - u) + at(north | east) * u
     return near * (1 - v) + far * v
 
 
 def fractal(x: Array, z: Array, seed: int, octaves: int) -> Array:
-    total, size = np.zeros(np.broadcast_shapes(x.shape, z.shape)), 0.5
-    for octave in range(octaves):
-        total = total + size * noise(x, z, seed + octave)
+    """Noise with details that halve in size and in strength, from -1 to 1."""
+    places = np.empty((octaves, *x.shape), np.complex64)
+    places[0] = x + 1j * z
+    for octave in range(1, octaves):
         # Turned, so that the lattices do not show.
-        x, z = 1.6 * x + 1.2 * z + 3.1, 1.6 * z - 1.2 * x + 7.7
-        size *= 0.5
-    return total
+        places[octave] = places[octave - 1] * (1.6 - 1.2j) + (3.1 + 7.7j)
+    sizes = np.float32(0.5) ** np.arange(1, octaves + 1, dtype=np.float32)
+    return np.tensordot(sizes, noise(places.real, places.imag, seed), 1)
+
+
+def unit(parts: tuple[Array | float, ...]) -> Array:
+    """Vectors of length 1, of their three parts."""
+    found = np.stack(np.broadcast_arrays(*parts), -1)
+    return found / np.sqrt((found * found).sum(-1, keepdims=True))
 
 
 class World:
@@ -51,7 +60,7 @@ class World:
 
     def river(self, z: Array | float) -> Array:
         """Where the river is, as x."""
-        return 26 * np.sin(np.asarray(z) / 74) + 11 * np.sin(np.asarray(z) / 31 + 1)
+        return 34 * np.sin(np.asarray(z) / 83) + 15 * np.sin(np.asarray(z) / 37 + 1)
 
     def height(self, x: Array, z: Array, octaves: int = 7) -> Array:
         """Metres above the water."""
@@ -67,17 +76,26 @@ class World:
         )
 
     def normal(self, x: Array, z: Array) -> Array:
+        """The ground's normal at any places."""
         step = 0.6
-        east = self.height(x + step, z) - self.height(x - step, z)
-        north = self.height(x, z + step) - self.height(x, z - step)
-        found = np.stack([-east, np.full_like(east, 2 * step), -north], -1)
-        return found / np.linalg.norm(found, axis=-1, keepdims=True)
+        aside = np.array([step, -step, 0, 0])[:, None]
+        heights = self.height(x + aside, z + aside[::-1])
+        return unit((heights[1] - heights[0], 2 * step, heights[2] - heights[3]))
+
+    def ground(self, tile: tuple[int, int], count: int) -> tuple[Array, Array, Array, Array]:
+        """x, height, z and normal of so many places along each side of a tile, edges included."""
+        # One more place on each side, so that tiles meet in the same normals.
+        step = TILE / (count - 1)
+        along = np.arange(-1, count + 1) * step
+        x, z = np.meshgrid(tile[0] * TILE + along, tile[1] * TILE + along)
+        y = self.height(x, z)
+        normal = unit((y[1:-1, :-2] - y[1:-1, 2:], 2 * step, y[:-2, 1:-1] - y[2:, 1:-1]))
+        inside = slice(1, -1), slice(1, -1)
+        return x[inside], y[inside], z[inside], normal
 
     def light(self, x: Array, y: Array, z: Array) -> Array:
         """How much of the sun is seen from a place, from 0 to 1."""
-        least = np.ones_like(y)
-        for far in np.geomspace(2, 150, 14):
-            east, up, north = SUN * far
-            over = y + up - self.height(x + east, z + north, 4)
-            least = np.minimum(least, smooth(-0.06, 0.05, over / far))
-        return least
+        far = np.geomspace(2, 130, 11).reshape(-1, *[1] * y.ndim)
+        east, up, north = (it * far for it in SUN)
+        over = y + up - self.height(x + east, z + north, 3)
+        return smooth(-0.06, 0.05, over / far).min(0)
