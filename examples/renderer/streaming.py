@@ -63,7 +63,7 @@ class Streamer:
         movable: bool,
     ) -> None:
         self.allocator, self.device = allocator, device
-        self.pipelines, self.world = pipelines, world
+        self.pipelines, self.world, self.movable = pipelines, world, movable
         self.bound: dict[Key, Bound] = {}
         self.tiles: dict[tuple[int, int], Tile] = {}
         # What no new frame uses, with the frame that was the last to do so.
@@ -71,17 +71,17 @@ class Streamer:
         self.uploaded = self.coarser = 0
         # Closes what was made, the newest first, also if a later part cannot be made.
         with ExitStack() as made:
-            self._make(made, budget, movable)
+            self._make(made, budget)
             self.made = made.pop_all()
 
-    def _make(self, made: ExitStack, budget: int, movable: bool) -> None:
+    def _make(self, made: ExitStack, budget: int) -> None:
         allocator, device = self.allocator, self.device
         block = min(1 << 20, budget)
         self.pool = allocator.create_pool(
             like=(("R8G8B8A8_SRGB", (SIDES[0],) * 2, USAGE), STREAMED),
             block_size=block,
             max_block_count=max(budget // block, 1),
-            movable=movable,
+            movable=self.movable,
             name="textures",
         )
         made.callback(self.pool.close)
@@ -150,12 +150,24 @@ class Streamer:
         for side in SIDES[first:]:
             key = (*tile, side)
             try:
-                return self._bind(key, self.cache[key])
+                found = self._bind(key, self.cache[key])
             except vk_mem.OutOfDeviceMemoryError:
                 self.coarser += 1
+            else:
+                self._drop({(*tile, it) for it in SIDES if it < side})
+                return found
         raise SystemExit(
             "the textures of one frame do not fit into --budget even in their coarsest form"
         )
+
+    def _drop(self, keys: set[Key]) -> None:
+        """Lets go of textures, which leaves gaps, if textures may move and close them.
+
+        Else they stay until memory is needed: the camera might turn round.
+        """
+        if self.movable:
+            for key in keys & self.bound.keys():
+                del self.cache[key]
 
     def _bind(self, key: Key, image: vk_mem.Image) -> Any:
         bound = self.bound.get(key)
@@ -250,6 +262,7 @@ class Streamer:
         for place in [it for it in self.tiles if it[1] < behind]:
             tile = self.tiles.pop(place)
             self.passed += [(frame, it) for it in (tile.ground, tile.trees) if it is not None]
+        self._drop({it for it in self.bound if it[1] < behind})
         while self.passed and self.passed[0][0] + self.allocator.frames_in_flight < frame:
             self._free(self.passed.popleft()[1])
 
