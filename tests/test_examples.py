@@ -54,7 +54,15 @@ SHOWS = {
 
 
 def test_every_example_is_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SHOWS)
+    found = {path.stem for path in EXAMPLES.glob("*.py")}
+    folders = {path.parent.name for path in EXAMPLES.glob("*/__main__.py")}
+    assert found == set(SHOWS)
+    # Each is run by a file of its own.
+    assert folders
+    for name in folders:
+        assert (
+            f'"examples/{name}"' in pathlib.Path(__file__).with_name(f"test_{name}.py").read_text()
+        )
 
 
 @pytest.mark.parametrize("name", sorted(SHOWS))
