@@ -2,7 +2,7 @@
 
 use vkmem_engine::{DeviceMemory, MemoryHandle};
 
-use super::{MIB, assert_one_violation, device, of_type, range};
+use super::{assert_one_violation, device, of_type, range};
 
 #[test]
 fn the_device_fills_copies_and_reads() {
@@ -74,6 +74,8 @@ fn coherent_memory_has_one_side() {
 #[cfg(target_os = "linux")]
 #[test]
 fn large_memory_costs_nothing_until_it_is_touched() {
+    use super::MIB;
+
     /// Returns the resident memory of this process in pages.
     fn resident_pages() -> u64 {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();

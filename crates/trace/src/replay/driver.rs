@@ -24,7 +24,7 @@ pub(super) const FUNCTIONS: [&str; 7] = [
 ];
 
 /// Where memory is mapped that has no bytes.
-const ANYWHERE: HostAddress = HostAddress(NonZeroUsize::new(1 << 32).expect("it is not 0"));
+const ANYWHERE: HostAddress = HostAddress(NonZeroUsize::new(1 << 16).expect("it is not 0"));
 
 /// An answer of the recorded driver to `vkAllocateMemory`.
 #[derive(Clone, Copy, Debug)]

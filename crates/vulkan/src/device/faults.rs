@@ -244,7 +244,8 @@ fn vendor_fault(found: &vk::DeviceFaultVendorInfoEXT) -> VendorFault {
 
 /// Returns a text of fixed size up to its end, or up to NUL.
 fn text(characters: &[c_char]) -> String {
-    let bytes = characters.iter().map(|it| it.cast_unsigned()).take_while(|it| *it != 0);
+    // `c_char` is signed on some systems and unsigned on others.
+    let bytes = characters.iter().map(|it| it.to_ne_bytes()[0]).take_while(|it| *it != 0);
     String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
 }
 

@@ -1,7 +1,7 @@
 //! Violations of Vulkan's rules for shared memory that the simulated driver reports.
 
 use ash::vk;
-use vkmem_engine::{DeviceError, DeviceMemory, MemoryAllocateInfo, MemoryImport};
+use vkmem_engine::{DeviceMemory, MemoryAllocateInfo};
 use vkmem_vulkan::{Driver, SimulatedDriver};
 
 const OPAQUE_FD: u32 = 1;
@@ -53,6 +53,8 @@ fn only_exportable_memory_is_exported() {
 #[test]
 fn a_descriptor_keeps_what_was_written() {
     use std::os::fd::{FromRawFd, OwnedFd};
+
+    use vkmem_engine::{DeviceError, MemoryImport};
 
     let driver = SimulatedDriver::profile("nvidia-h200").unwrap();
     let other = SimulatedDriver::profile("nvidia-h200").unwrap();
