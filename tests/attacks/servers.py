@@ -206,7 +206,7 @@ def hostile_servers(seed: int, budget: Budget) -> None:
                     theirs.sendall(part)
                 theirs.shutdown(socket.SHUT_WR)
                 try:
-                    samples = list(top.read(ours))
+                    samples = list(top.parsed(top.read(ours)))
                 except top.Unreadable as error:
                     assert "\n" not in str(error) and len(str(error)) < 200
                     budget.counted["refused"] += 1
