@@ -110,11 +110,7 @@ class Allocator:
     ) -> Buffer: ...
     @overload
     def create_buffer(
-        self,
-        size: object,
-        buffer_usage: None = None,
-        /,
-        **keywords: Unpack[ImportKeywords],
+        self, size: object, buffer_usage: None = None, /, **keywords: Unpack[ImportKeywords]
     ) -> Buffer: ...
     @overload
     def create_buffer(self, **keywords: Unpack[StructKeywords]) -> Buffer: ...
@@ -176,11 +172,7 @@ class Allocator:
     ) -> list[Allocation]: ...
     @overload
     def allocate_memory_pages(
-        self,
-        size: int,
-        alignment: int | None,
-        count: int,
-        **keywords: Unpack[ManyKeywords],
+        self, size: int, alignment: int | None, count: int, **keywords: Unpack[ManyKeywords]
     ) -> list[Allocation]: ...
     @overload
     def allocate_memory_pages(
@@ -278,11 +270,7 @@ class Allocator:
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
-        self,
-        size: object,
-        buffer_usage: None = None,
-        /,
-        **keywords: Unpack[AllocationKeywords],
+        self, size: object, buffer_usage: None = None, /, **keywords: Unpack[AllocationKeywords]
     ) -> int: ...
     @overload
     def find_memory_type_index_for_buffer_info(
