@@ -12,7 +12,7 @@ use vkmem_engine::{
 };
 use vkmem_trace::{
     BufferInfo, Call, Data, Description, Event, Format, Frame, ImageInfo, Numbers, ReplaySettings,
-    Request, Resource, Trace, TraceBuilder, load, replay, timeline_data, write_vkmem,
+    Request, Resource, Trace, TraceBuilder, VERSION, load, replay, timeline_data, write_vkmem,
 };
 
 fn random(state: &mut u64, limit: u64) -> u64 {
@@ -92,7 +92,7 @@ fn program(events: usize) -> Trace {
     let description = Description {
         device: profile_info("discrete-8gib"),
         program: Some("scenes".into()),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let mut trace = TraceBuilder::new(description);
     let sites: Vec<_> = (0..40)
@@ -192,7 +192,7 @@ fn hostile() -> Trace {
     let description = Description {
         device: profile_info("discrete-8gib"),
         program: Some("</title><script>alert(1)</script>".into()),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let mut trace = TraceBuilder::new(description);
     let long = "long ".repeat(2000);

@@ -11,8 +11,8 @@ use vkmem_engine::{
 };
 use vkmem_trace::{
     BufferInfo, Call, Data, Description, Event, Format, ReplayDevice, ReplaySettings, Request,
-    Resource, TimelineOptions, TraceBuilder, compare, comparison_table, replay, write_chrome_json,
-    write_perfetto,
+    Resource, TimelineOptions, TraceBuilder, VERSION, compare, comparison_table, replay,
+    write_chrome_json, write_perfetto,
 };
 
 struct Random(u64);
@@ -31,7 +31,7 @@ fn program(calls: u64) -> TraceBuilder {
     let description = Description {
         device: profile_info("nvidia-h200"),
         options: Some(AllocatorOptions::default()),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let mut trace = TraceBuilder::new(description);
     let (mut random, mut live, mut next) = (Random(0x9E37_79B9_7F4A_7C15), Vec::new(), 0);

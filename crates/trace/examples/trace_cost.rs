@@ -9,7 +9,7 @@ use vkmem_engine::{
     AllocationCreateInfo, AllocationRequest, MemoryRequirements, ResourceKind, ResourceUse,
 };
 use vkmem_trace::{
-    BufferInfo, Call, Data, Description, Encoder, Event, Format, Placed, Request, Resource,
+    BufferInfo, Call, Data, Description, Encoder, Event, Format, Placed, Request, Resource, VERSION,
 };
 
 struct Random(u64);
@@ -87,7 +87,7 @@ fn main() {
     for (live, kinds) in [(1, 1), (1000, 10), (100_000, 100)] {
         let program = program(events, live, kinds);
         let mut encoder = Encoder::new();
-        let mut bytes = Encoder::head(&Description::new(Format::VkMem, (1, 1)));
+        let mut bytes = Encoder::head(&Description::new(Format::VkMem, VERSION));
         for event in &program {
             encoder.push(event);
         }

@@ -6,7 +6,7 @@ use vkmem_engine::{
 };
 use vkmem_trace::{
     BufferInfo, Call, Data, Description, Event, Failure, Format, GroupKind, Kind, Object, Placed,
-    Request, Resource, Trace, TraceBuilder, load, write_rmm_csv, write_vma_csv,
+    Request, Resource, Trace, TraceBuilder, VERSION, load, write_rmm_csv, write_vma_csv,
 };
 
 const SIZE: u64 = 4096;
@@ -52,7 +52,7 @@ fn allocate(allocation: u32, request: Request) -> Call<'static> {
 
 fn trace(calls: impl IntoIterator<Item = Call<'static>>) -> Trace {
     let device = profile_info(profile_names()[0]);
-    let description = Description { device, ..Description::new(Format::VkMem, (1, 1)) };
+    let description = Description { device, ..Description::new(Format::VkMem, VERSION) };
     let mut trace = TraceBuilder::new(description);
     for (number, call) in (0..).zip(calls) {
         trace.push(&Event::new(number, number * 1_000_000, call)).expect("small");

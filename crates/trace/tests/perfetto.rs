@@ -9,7 +9,7 @@ use common::{allocate, buffer, random_program, recorded, trace_of};
 use vkmem_engine::{DeviceMemory, SimulatedDevice, profile_info};
 use vkmem_trace::{
     Call, Description, Event, Format, Frame, Kind, ReplayDevice, ReplaySettings, TimelineOptions,
-    Trace, TraceBuilder, load, replay, write_chrome_json, write_perfetto,
+    Trace, TraceBuilder, VERSION, load, replay, write_chrome_json, write_perfetto,
 };
 
 /// A field of a message: its number, and a number or bytes.
@@ -328,7 +328,7 @@ fn frames_failures_and_losses() {
         program: Some("a game".into()),
         process: Some(4321),
         start: Some(1_700_000_000_000_000_000),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let mut trace = TraceBuilder::new(description);
     let frame = |function, line| Frame { file: "game.py", line, function };

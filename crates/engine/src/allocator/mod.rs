@@ -29,7 +29,7 @@ use crate::pools::memory_object::MemoryObject;
 use crate::pools::prefetch::Prefetcher;
 use crate::pools::registry::Pools;
 use crate::pools::setup::Setup;
-use crate::recording::{Told, is_active};
+use crate::recording::{Told, ToldObject, is_active};
 use crate::request::PoolCreateInfo;
 use crate::suballocator::RegionTag;
 use crate::words::counted;
@@ -232,7 +232,7 @@ impl Allocator {
         }
         named?;
         if is_active() {
-            self.recorder().tell_now(&Told::Name(id, name));
+            self.recorder().tell_now(&Told::Name(ToldObject::Allocation(id), name));
         }
         Ok(())
     }

@@ -22,4 +22,4 @@ pub use order::{is_active, next as next_number, next_of as next_numbers};
 pub(crate) use slot::RecorderSlot;
 pub(crate) use subject::with_subjects;
 pub use subject::{Subject, set_subject, set_subjects};
-pub use told::{Recorder, Told, ToldEnd};
+pub use told::{Recorder, Told, ToldEnd, ToldObject};

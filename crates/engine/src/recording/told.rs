@@ -35,6 +35,16 @@ pub enum ToldEnd<'a> {
     Gone,
 }
 
+/// What was named, got custom data, or was given up.
+#[derive(Clone, Copy, Debug)]
+pub enum ToldObject {
+    /// An allocation.
+    Allocation(AllocationId),
+    /// The resource of a Vulkan handle that is placed in an allocation, which the engine does not know; true if it is
+    /// an image.
+    Alias(u64, bool),
+}
+
 /// What an allocator did. Ids that are freed are stale already.
 #[derive(Clone, Copy, Debug)]
 pub enum Told<'a> {
@@ -69,20 +79,14 @@ pub enum Told<'a> {
     CreatePool(&'a PoolCreateInfo, Result<PoolId, &'a Error>),
     /// A pool was destroyed.
     DestroyPool(PoolId),
-    /// An allocation got a name, or lost it.
-    Name(AllocationId, Option<&'a str>),
+    /// An allocation or an alias got a name, or lost it.
+    Name(ToldObject, Option<&'a str>),
     /// A pool got a name, or lost it.
     NamePool(PoolId, Option<&'a str>),
-    /// Custom data of an allocation were set, which show themselves as this text.
-    Data(AllocationId, Option<&'a str>),
-    /// The resource of a Vulkan handle, which is an alias, got a name, or lost it; true if it is an image.
-    NameAlias(u64, bool, Option<&'a str>),
-    /// Custom data of such a resource were set, which show themselves as this text.
-    DataOfAlias(u64, bool, Option<&'a str>),
-    /// The owner gave an allocation up, which is freed once the device has used it for the last time.
-    Retire(AllocationId),
-    /// The owner gave an alias up, as above; true if it is an image.
-    RetireAlias(u64, bool),
+    /// Custom data of an allocation or an alias were set, which show themselves as this text.
+    Data(ToldObject, Option<&'a str>),
+    /// The owner gave an allocation or an alias up, which ends once the device has used it for the last time.
+    Retire(ToldObject),
     /// Memory was mapped.
     Map(AllocationId),
     /// A map was undone.

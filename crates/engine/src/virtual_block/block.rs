@@ -25,6 +25,11 @@ pub struct VirtualRequest {
 }
 
 impl VirtualRequest {
+    /// Returns a request with the defaults: from the lower end, with the balanced strategy.
+    pub fn new(size: u64, alignment: u64) -> Self {
+        Self { size, alignment, upper: false, strategy: Strategy::Balanced }
+    }
+
     /// Returns whether the request is valid in a block with the linear algorithm or another one.
     #[inline(always)]
     fn is_valid(&self, is_linear: bool) -> bool {
@@ -399,6 +404,16 @@ impl VirtualBlock {
     /// O(ranges).
     pub fn visit(&self, visit: &mut dyn FnMut(RegionView)) {
         self.visit_ranges(&mut |view, _| visit(view));
+    }
+
+    /// Calls `visit` with each live allocation, by ascending offset. O(ranges).
+    pub fn visit_live(&self, visit: &mut dyn FnMut(VirtualAllocation)) {
+        self.visit(&mut |range| {
+            if let Some((key, _)) = range.live {
+                let (offset, size) = (range.offset, range.size);
+                visit(VirtualAllocation { key, offset, size });
+            }
+        });
     }
 
     /// Calls `visit` with each range, and whether it is a margin.

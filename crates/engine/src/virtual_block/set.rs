@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Error;
 use crate::handle::SlotKey;
-use crate::request::{Algorithm, Strategy};
+use crate::request::Algorithm;
 use crate::virtual_block::block::{VirtualAllocation, VirtualBlock, VirtualRequest};
 
 struct Entry {
@@ -109,8 +109,7 @@ impl VirtualBlocks {
             return Err(Error::InvalidArgument("size is 0".into()));
         }
         let alignment = common_multiple(alignment.max(1), self.alignment)?;
-        let request =
-            VirtualRequest { size, alignment, upper: false, strategy: Strategy::Balanced };
+        let request = VirtualRequest::new(size, alignment);
         let mut from = (size, 0);
         while let Some(&(may_serve, number)) = self.filed.range(from..).next() {
             let Some(entry) = &mut self.entries[number as usize] else { break };
@@ -186,12 +185,7 @@ impl VirtualBlocks {
         for (number, entry) in (0u32..).zip(&self.entries) {
             let Some(entry) = entry else { continue };
             block(number, entry.block.size());
-            entry.block.visit(&mut |range| {
-                if let Some((key, _)) = range.live {
-                    let (offset, size) = (range.offset, range.size);
-                    live(number, VirtualAllocation { key, offset, size });
-                }
-            });
+            entry.block.visit_live(&mut |it| live(number, it));
         }
     }
 

@@ -65,6 +65,7 @@ use crate::objects::resource::ResourceObject;
 use crate::observe::event::{Event, EventKind};
 use crate::process::host_memory;
 use crate::process::links::Link;
+use crate::recording::options::RecordedOptions;
 
 /// `VK_MAX_MEMORY_HEAPS`
 const MOST_HEAPS: usize = 16;
@@ -307,11 +308,6 @@ fn no_more(_: &str, _: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Returns an option as recordings tell it.
-fn yes_or_no(is: bool) -> String {
-    if is { "yes".into() } else { "no".into() }
-}
-
 #[pymethods]
 impl Allocator {
     #[new]
@@ -405,15 +401,15 @@ impl Allocator {
             state.pins.close(py).ok();
             return Err(out_of_host_memory(py));
         }
-        let _ = state.recorded_options.set(vec![
-            ("frames in flight".into(), frames_in_flight.to_string()),
-            ("strict host access".into(), yes_or_no(strict)),
-            ("depth of call sites".into(), depth.to_string()),
-            ("defragments when full".into(), yes_or_no(defragment_when_full)),
-            ("defragments by itself".into(), yes_or_no(auto.is_some())),
-            ("evicts over budget".into(), yes_or_no(evict_over_budget)),
-            ("fills and checks memory".into(), yes_or_no(debug.watches_memory())),
-        ]);
+        let _ = state.recorded_options.set(RecordedOptions {
+            frames_in_flight,
+            strict_host_access: strict,
+            call_site_depth: depth,
+            defragments_when_full: defragment_when_full,
+            defragments_by_itself: auto.is_some(),
+            evicts_over_budget: evict_over_budget,
+            watches_memory: debug.watches_memory(),
+        });
         let recorded = recorded.and_then(|recorded| match recorded {
             Some((session, is_own)) => state.attach(py, &session, is_own),
             None => Ok(()),

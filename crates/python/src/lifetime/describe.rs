@@ -98,9 +98,7 @@ impl Resource {
         match self.alias() {
             Some(alias) => {
                 *alias.name.lock() = name.map(String::from);
-                let (handle, is_image) = self.handle().as_told();
-                let told = || Told::NameAlias(handle, is_image, name);
-                self.allocator.engine().tell_recorder(told);
+                self.allocator.engine().tell_recorder(|| Told::Name(self.as_told(), name));
             }
             None => self.allocator.engine().set_name(id, name)?,
         }

@@ -105,14 +105,7 @@ impl Resource {
             return;
         }
         let text: Option<Arc<str>> = data.map(|data| Arc::from(text_of(data)));
-        let id = self.allocation().id;
-        let told = || match self.alias() {
-            None => Told::Data(id, text.as_deref()),
-            Some(_) => {
-                let (handle, is_image) = self.handle().as_told();
-                Told::DataOfAlias(handle, is_image, text.as_deref())
-            }
-        };
+        let told = || Told::Data(self.as_told(), text.as_deref());
         self.allocator.engine().tell_recorder(told);
         *self.extras().custom_data.lock() = text;
     }

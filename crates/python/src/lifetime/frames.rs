@@ -39,13 +39,7 @@ impl AllocatorState {
     fn put_aside(&self, resource: &Resource, viewed: Option<WeakResourceRef>) -> u64 {
         let (pending, origin) = (resource.pending_release(), resource.origin());
         let (usage, size, is_bound) = (resource.usage, pending.size, !resource.dont_bind);
-        self.engine().tell_recorder(|| match resource.alias() {
-            None => Told::Retire(resource.allocation().id),
-            Some(_) => {
-                let (handle, is_image) = resource.handle().as_told();
-                Told::RetireAlias(handle, is_image)
-            }
-        });
+        self.engine().tell_recorder(|| Told::Retire(resource.as_told()));
         let mut waiting = self.waiting.lock();
         let (frame, is_viewed) = (waiting.frames, viewed.is_some());
         let collected = Collected { frame, pending, usage, is_bound, origin, viewed };

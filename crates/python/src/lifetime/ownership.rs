@@ -50,6 +50,7 @@ use crate::observe::events::Events;
 use crate::process::forks::Process;
 use crate::process::links::Link;
 use crate::recording::attached::Attached;
+use crate::recording::options::RecordedOptions;
 use crate::recording::space::RecordedSpace;
 
 /// A strong reference to a resource.
@@ -227,8 +228,8 @@ pub struct AllocatorState {
     pub(super) attached: Mutex<Option<Arc<Attached>>, rank::Attached>,
     /// What divides its memory, and is recorded with it.
     pub(super) spaces: Mutex<Vec<Weak<dyn RecordedSpace>>, rank::AttachedAllocators>,
-    /// Options that only a recording tells, by name.
-    pub recorded_options: OnceLock<Vec<(String, String)>>,
+    /// Options that only a recording tells.
+    pub recorded_options: OnceLock<RecordedOptions>,
 }
 
 /// An ended resource, and how many frames had begun by then.

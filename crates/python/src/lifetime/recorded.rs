@@ -3,17 +3,18 @@
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
-use vkmem_engine::recording::{Subject, Told, is_active};
+use vkmem_engine::recording::{Subject, Told, ToldObject, is_active};
 use vkmem_engine::{
     AllocationCreateInfo, AllocationRequest, MemoryRequirements, PoolKey, ResourceUse,
 };
 use vkmem_trace::{AllocatorHead, Source};
 use vkmem_vulkan::ResourceHandle;
 
-use super::ownership::{AllocatorState, ResourceRef};
+use super::ownership::{AllocatorState, Resource, ResourceRef};
 use crate::interpreter::detach;
 use crate::observe::events::Listener;
 use crate::recording::attached::Attached;
+use crate::recording::options::RecordedOptions;
 use crate::recording::session::Session;
 use crate::recording::space::RecordedSpace;
 
@@ -27,7 +28,7 @@ impl AllocatorState {
         let head = AllocatorHead {
             driver_version: driver.driver_version(),
             extensions: enabled.collect(),
-            settings: self.recorded_options.get().cloned().unwrap_or_default(),
+            settings: self.recorded_options.get().map(RecordedOptions::texts).unwrap_or_default(),
         };
         let source = detach(py, || session.recording().attach(self.engine(), &self.options, head));
         self.tell_what_exists(py, &source);
@@ -126,6 +127,19 @@ impl AllocatorState {
     }
 }
 
+impl Resource {
+    /// Returns the resource as those who record its allocator are told of it.
+    pub(super) fn as_told(&self) -> ToldObject {
+        match self.alias() {
+            None => ToldObject::Allocation(self.allocation().id),
+            Some(_) => {
+                let (handle, is_image) = self.handle().as_told();
+                ToldObject::Alias(handle, is_image)
+            }
+        }
+    }
+}
+
 fn tell_resource(_: Python<'_>, source: &Source, resource: &ResourceRef) {
     let made = resource.allocation();
     let subject = match resource.handle() {
@@ -177,9 +191,9 @@ fn tell_resource(_: Python<'_>, source: &Source, resource: &ResourceRef) {
     let request = AllocationRequest { requirements, create_info, kind, resource_use, dedicated };
     source.tell_state(&Told::Allocate(&request, &subject, Ok(&made)));
     if let Ok(Some(name)) = resource.name() {
-        source.tell_state(&Told::Name(made.id, Some(&name)));
+        source.tell_state(&Told::Name(resource.as_told(), Some(&name)));
     }
     if let Some(data) = resource.custom_data() {
-        source.tell_state(&Told::Data(made.id, Some(&data)));
+        source.tell_state(&Told::Data(resource.as_told(), Some(&data)));
     }
 }

@@ -47,15 +47,7 @@ impl Blocks {
 }
 
 /// The blocks of one heap.
-struct Shared(Mutex<Blocks, rank::VirtualBlock>);
-
-impl std::ops::Deref for Shared {
-    type Target = Mutex<Blocks, rank::VirtualBlock>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
+type Shared = Mutex<Blocks, rank::VirtualBlock>;
 
 impl RecordedSpace for Shared {
     fn begin(&self, recording: &Recording, allocator: u16, is_new: bool) {
@@ -139,7 +131,7 @@ impl VirtualBlocks {
         let algorithm = self::algorithm(py, &algorithm.0)?;
         let engine = Engine::new(SpaceInfo { size: None, algorithm, alignment, margin });
         let blocks = Blocks { engine, serials: Vec::new(), next_serial: 0, dropped: Vec::new() };
-        Ok(Self { blocks: Arc::new(Shared(Mutex::new(blocks))), process: Process::current() })
+        Ok(Self { blocks: Arc::new(Mutex::new(blocks)), process: Process::current() })
     }
 
     /// Sum of the sizes of all allocations.

@@ -4,5 +4,6 @@ pub(crate) mod attached;
 pub(crate) mod counter;
 pub(crate) mod environment;
 pub(crate) mod failure;
+pub(crate) mod options;
 pub(crate) mod session;
 pub(crate) mod space;

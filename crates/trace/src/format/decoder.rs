@@ -28,16 +28,15 @@ fn read(bytes: &[u8], progress: Progress<'_>) -> Result<Trace, Damage> {
         return Err(Damage::new(0, "this is not a recording"));
     }
     let version: [u8; 4] = input.array()?;
-    let major = u16::from_le_bytes([version[0], version[1]]);
-    let minor = u16::from_le_bytes([version[2], version[3]]);
+    let part = |at: usize| u32::from(u16::from_le_bytes([version[at], version[at + 1]]));
+    let (major, minor) = (part(0), part(2));
     if major != VERSION.0 {
         return Err(Damage::new(
             8,
             format!("version {major}.{minor} of the format; this library reads version 1"),
         ));
     }
-    let version = (u32::from(major), u32::from(minor));
-    let mut trace = TraceBuilder::new(Description::new(Format::VkMem, version));
+    let mut trace = TraceBuilder::new(Description::new(Format::VkMem, (major, minor)));
     loop {
         let start = input.offset();
         progress(start, bytes.len() as u64);

@@ -63,8 +63,9 @@ impl Encoder {
     /// Returns the bytes with which a recording begins: magic, version, description.
     pub fn head(description: &Description) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&VERSION.0.to_le_bytes());
-        out.extend_from_slice(&VERSION.1.to_le_bytes());
+        for part in [VERSION.0, VERSION.1] {
+            out.extend_from_slice(&(part as u16).to_le_bytes());
+        }
         let start = out.len();
         block::begin(&mut out, block::DESCRIPTION);
         put_description(&mut out, description);

@@ -12,5 +12,5 @@ mod version;
 pub(crate) use decoder::decode;
 pub use encoder::Encoder;
 pub(crate) use head::device_type;
+pub(crate) use version::MAGIC;
 pub use version::VERSION;
-pub(crate) use version::{MAGIC, version};

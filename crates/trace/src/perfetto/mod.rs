@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use crate::progress::{Progress, nobody, watched};
 use crate::trace::Trace;
 use chrome::ChromeEvents;
+use output::Output;
 use packets::Packets;
 use timeline::Timeline;
 
@@ -43,9 +44,7 @@ pub fn write_perfetto_with<W: Write>(
     writer: W,
     progress: Progress<'_>,
 ) -> io::Result<W> {
-    let mut timeline = Timeline::begin(trace, options, Packets::new(writer))?;
-    watched(trace.events(), progress).try_for_each(|event| timeline.event(&event))?;
-    Ok(timeline.finish()?.into_writer())
+    Ok(write(trace, options, Packets::new(writer), progress)?.into_writer())
 }
 
 /// Writes a trace in the JSON format of Chrome's tracing, in parts of 64 KiB. Returns the writer.
@@ -70,7 +69,16 @@ pub fn write_chrome_json_with<W: Write>(
     writer: W,
     progress: Progress<'_>,
 ) -> io::Result<W> {
-    let mut timeline = Timeline::begin(trace, options, ChromeEvents::new(writer))?;
+    Ok(write(trace, options, ChromeEvents::new(writer), progress)?.into_writer())
+}
+
+fn write<O: Output>(
+    trace: &Trace,
+    options: TimelineOptions,
+    output: O,
+    progress: Progress<'_>,
+) -> io::Result<O> {
+    let mut timeline = Timeline::begin(trace, options, output)?;
     watched(trace.events(), progress).try_for_each(|event| timeline.event(&event))?;
-    Ok(timeline.finish()?.into_writer())
+    timeline.finish()
 }

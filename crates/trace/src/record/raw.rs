@@ -1,6 +1,6 @@
 //! [`Raw`]: an event as it was told, with copies of all that it refers to.
 
-use vkmem_engine::recording::{Subject, Told, ToldEnd};
+use vkmem_engine::recording::{Subject, Told, ToldEnd, ToldObject};
 use vkmem_engine::{
     Allocation, AllocationId, AllocationRequest, AllocatorOptions, DefragmentationAlgorithm,
     DeviceError, HostRange, ImportRequest, MemoryAllocateInfo, MemoryHandle, MemoryRequirements,
@@ -63,13 +63,10 @@ pub(super) enum What {
     FreeMany(Box<[AllocationId]>),
     CreatePool(Box<PoolCreateInfo>, Result<PoolId, Box<RawFailure>>),
     DestroyPool(PoolId),
-    Name(AllocationId, Option<Box<str>>),
+    Name(ToldObject, Option<Box<str>>),
     NamePool(PoolId, Option<Box<str>>),
-    Data(AllocationId, Option<Box<str>>),
-    NameAlias(u64, bool, Option<Box<str>>),
-    DataOfAlias(u64, bool, Option<Box<str>>),
-    Retire(AllocationId),
-    RetireAlias(u64, bool),
+    Data(ToldObject, Option<Box<str>>),
+    Retire(ToldObject),
     Map(AllocationId),
     Unmap(AllocationId),
     Flush {
@@ -204,17 +201,10 @@ impl What {
                 Self::CreatePool(Box::new(*info), made.map_err(RawFailure::of))
             }
             Told::DestroyPool(id) => Self::DestroyPool(id),
-            Told::Name(id, name) => Self::Name(id, name.map(Into::into)),
+            Told::Name(of, name) => Self::Name(of, name.map(Into::into)),
             Told::NamePool(id, name) => Self::NamePool(id, name.map(Into::into)),
-            Told::Data(id, text) => Self::Data(id, text.map(Into::into)),
-            Told::NameAlias(handle, is_image, name) => {
-                Self::NameAlias(handle, is_image, name.map(Into::into))
-            }
-            Told::DataOfAlias(handle, is_image, text) => {
-                Self::DataOfAlias(handle, is_image, text.map(Into::into))
-            }
-            Told::Retire(id) => Self::Retire(id),
-            Told::RetireAlias(handle, is_image) => Self::RetireAlias(handle, is_image),
+            Told::Data(of, text) => Self::Data(of, text.map(Into::into)),
+            Told::Retire(of) => Self::Retire(of),
             Told::Map(id) => Self::Map(id),
             Told::Unmap(id) => Self::Unmap(id),
             Told::Flush(ranges) => Self::Flush { ranges: ranges.into(), invalidates: false },

@@ -49,13 +49,10 @@ impl RecordedBlock {
             margin: self.engine.margin(),
         };
         let source = recording.attach_space(None, info, !is_new);
-        self.engine.visit(&mut |range| {
-            if let Some((key, _)) = range.live {
-                let (offset, size) = (range.offset, range.size);
-                source.existed(None, VirtualAllocation { key, offset, size });
-                if let Some(text) = custom_data(key) {
-                    source.data_set(key, Some(text), true);
-                }
+        self.engine.visit_live(&mut |it| {
+            source.existed(None, it);
+            if let Some(text) = custom_data(it.key) {
+                source.data_set(it.key, Some(text), true);
             }
         });
         self.source = Some(Box::new(source));
@@ -73,11 +70,6 @@ impl RecordedBlock {
         if self.source.as_ref().is_some_and(|it| it.is_in(recording.inbox())) {
             self.end();
         }
-    }
-
-    /// Forgets who records the block, without a word: in the child of a fork nobody does.
-    pub fn forget(&mut self) {
-        std::mem::forget(self.source.take());
     }
 
     /// See [`VirtualBlock::reserve`].
@@ -239,11 +231,6 @@ impl RecordedBlocks {
         }
     }
 
-    /// Forgets who records the set, without a word: in the child of a fork nobody does.
-    pub fn forget(&mut self) {
-        std::mem::forget(self.source.take());
-    }
-
     /// See [`VirtualBlocks::add`].
     ///
     /// # Errors
@@ -279,8 +266,7 @@ impl RecordedBlocks {
     ) -> Result<Option<(u32, VirtualAllocation)>, Error> {
         let made = self.engine.allocate(size, alignment);
         if let Some(source) = &self.source {
-            let strategy = vkmem_engine::Strategy::Balanced;
-            let request = VirtualRequest { size, alignment, upper: false, strategy };
+            let request = VirtualRequest::new(size, alignment);
             match &made {
                 Ok(Some((block, it))) => source.allocated(Some(*block), request, *it),
                 Ok(None) => source.refused(request, None),

@@ -22,7 +22,7 @@ use super::writer;
 use super::writing::Writing;
 use crate::description::{BUDGETS, Description, ENGINE, NO, RECORDER, STAYS_MAPPED};
 use crate::error::Format;
-use crate::format::{Encoder, version};
+use crate::format::{Encoder, VERSION};
 
 /// Where a recording goes.
 pub enum Target {
@@ -93,7 +93,7 @@ impl Recording {
             process: Some(process),
             library: options.library,
             start: Some(start),
-            ..Description::new(Format::VkMem, version())
+            ..Description::new(Format::VkMem, VERSION)
         };
         let (sink, out) = match target {
             Target::Writer(out) => (Sink::Out { pending: Vec::new(), has_head: false }, Some(out)),
@@ -156,8 +156,7 @@ impl Recording {
             state.head = Encoder::head(&state.description);
         }
         drop(state);
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
-        let source = Arc::new(Source { inbox, allocator: number, clock });
+        let source = Arc::new(self.source(number));
         source.push(next_number(), What::CreateAllocator(Box::new(options.clone())), false);
         allocator.set_recorder(Some(source.clone()));
         source
@@ -175,9 +174,7 @@ impl Recording {
             state.spaces += 1;
             state.spaces - 1
         };
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
-        let source = Source { inbox, allocator: allocator.unwrap_or(0), clock };
-        let source = SpaceSource::new(source, number);
+        let source = SpaceSource::new(self.source(allocator.unwrap_or(0)), number);
         source.created(info, is_state);
         source
     }
@@ -189,9 +186,12 @@ impl Recording {
 
     /// Writes a text into the recording.
     pub fn mark(&self, text: &str) {
-        let (inbox, clock) = (self.shared.inbox.clone(), self.shared.clock);
-        let source = Source { inbox, allocator: 0, clock };
-        source.push(next_number(), What::Mark(text.into()), false);
+        self.source(0).push(next_number(), What::Mark(text.into()), false);
+    }
+
+    /// Returns what puts events of an allocator into the recording.
+    fn source(&self, allocator: u16) -> Source {
+        Source { inbox: self.shared.inbox.clone(), allocator, clock: self.shared.clock }
     }
 
     /// Returns whether the output has failed, as a full disk does: then nothing is recorded any more.

@@ -57,12 +57,7 @@ impl SpaceSource {
     pub(super) fn existed(&self, block: Option<u32>, it: VirtualAllocation) {
         // What it was asked for is not known any more: this fits.
         let alignment = 1 << it.offset.trailing_zeros().min(16);
-        let request = VirtualRequest {
-            size: it.size,
-            alignment,
-            upper: false,
-            strategy: vkmem_engine::Strategy::Balanced,
-        };
+        let request = VirtualRequest::new(it.size, alignment);
         self.tell_state(RawSpace::Allocate(block, request, it));
     }
 

@@ -1,6 +1,6 @@
 //! Events of the engine as events of traces.
 
-use vkmem_engine::recording::Subject;
+use vkmem_engine::recording::{Subject, ToldObject};
 use vkmem_engine::{
     AllocationId, AllocationRequest, DeviceError, MoveKind, PoolCreateInfo, PoolId, ResourceUse,
 };
@@ -115,13 +115,14 @@ impl Writing {
                     self.push(head, Call::Touch { allocations: Numbers::new(&[number]) });
                 }
             }
-            What::Name(id, name) => {
+            What::Name(named, name) => {
                 let name = name.as_deref();
-                self.about(head, *id, |it| Call::Name { object: Object::Allocation(it), name });
+                let call = |it| Call::Name { object: Object::Allocation(it), name };
+                self.about_object(head, *named, call);
             }
-            What::Data(id, text) => {
+            What::Data(object, text) => {
                 let data = text.as_deref().map_or(Data::None, Data::Text);
-                self.about(head, *id, |allocation| Call::SetData { allocation, data });
+                self.about_object(head, *object, |allocation| Call::SetData { allocation, data });
             }
             What::NamePool(id, name) => {
                 if let Some(pool) = self.numbers.pool(of, *id) {
@@ -198,25 +199,8 @@ impl Writing {
                 let (size, offset) = (Some(requirements.size), made.offset - base.offset);
                 self.push(head, Call::Alias { allocation, base: number, request, size, offset });
             }
-            What::Retire(id) => {
-                self.about(head, *id, |allocation| Call::RequestFree { allocation });
-            }
-            What::RetireAlias(handle, is_image) => {
-                if let Some(allocation) = self.numbers.alias(of, (*handle, *is_image)) {
-                    self.push(head, Call::RequestFree { allocation });
-                }
-            }
-            What::NameAlias(handle, is_image, name) => {
-                if let Some(number) = self.numbers.alias(of, (*handle, *is_image)) {
-                    let (object, name) = (Object::Allocation(number), name.as_deref());
-                    self.push(head, Call::Name { object, name });
-                }
-            }
-            What::DataOfAlias(handle, is_image, text) => {
-                if let Some(allocation) = self.numbers.alias(of, (*handle, *is_image)) {
-                    let data = text.as_deref().map_or(Data::None, Data::Text);
-                    self.push(head, Call::SetData { allocation, data });
-                }
+            What::Retire(object) => {
+                self.about_object(head, *object, |allocation| Call::RequestFree { allocation });
             }
             What::EndAlias(handle, is_image) => {
                 let handle = (*handle, *is_image);
@@ -385,7 +369,23 @@ impl Writing {
     }
 
     fn about<'a>(&mut self, head: &Head, id: AllocationId, call: impl FnOnce(u32) -> Call<'a>) {
-        if let Some(number) = self.numbers.get(head.allocator, id) {
+        self.about_object(head, ToldObject::Allocation(id), call);
+    }
+
+    /// Encodes a call about an allocation or an alias, by its number.
+    fn about_object<'a>(
+        &mut self,
+        head: &Head,
+        object: ToldObject,
+        call: impl FnOnce(u32) -> Call<'a>,
+    ) {
+        let number = match object {
+            ToldObject::Allocation(id) => self.numbers.get(head.allocator, id),
+            ToldObject::Alias(handle, is_image) => {
+                self.numbers.alias(head.allocator, (handle, is_image))
+            }
+        };
+        if let Some(number) = number {
             self.push(head, call(number));
         }
     }

@@ -24,7 +24,7 @@ use super::world::World;
 use crate::description::Description;
 use crate::error::Format;
 use crate::event::{Call, Data, Kind};
-use crate::format::version;
+use crate::format::VERSION;
 use crate::trace::Trace;
 use crate::usage::Usage;
 
@@ -225,7 +225,7 @@ fn description(world: &World) -> Description {
     }
     Description {
         format: Format::VkMem,
-        version: version(),
+        version: VERSION,
         device: Some(world.info.clone()),
         options,
         settings,

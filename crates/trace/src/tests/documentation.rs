@@ -6,7 +6,7 @@ use super::decode;
 use crate::description::Description;
 use crate::error::Format;
 use crate::event::{Call, Data, Event, Kind};
-use crate::format::Encoder;
+use crate::format::{Encoder, VERSION};
 use crate::values::{BufferInfo, Placed, Request, Resource};
 
 const PAGE: &str = include_str!("../../../../docs/formats.md");
@@ -57,7 +57,7 @@ fn every_kind_of_event_is_in_the_table() {
 
 #[test]
 fn the_bytes_of_the_example_are_those_of_the_encoder() {
-    let mut file = Encoder::head(&Description::new(Format::VkMem, (1, 1)));
+    let mut file = Encoder::head(&Description::new(Format::VkMem, VERSION));
     let mut encoder = Encoder::new();
     let buffer = BufferInfo { flags: 0, usage: 0x82, sharing_mode: 0 };
     let request = Request {

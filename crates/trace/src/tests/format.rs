@@ -7,7 +7,7 @@ use crate::description::Description;
 use crate::dictionary::Dictionary;
 use crate::error::{Format, Position};
 use crate::event::{Event, Kind};
-use crate::format::{Encoder, block};
+use crate::format::{Encoder, VERSION, block};
 
 use crate::trace::{Trace, TraceBuilder};
 use crate::write::write_vkmem;
@@ -28,7 +28,7 @@ fn description() -> Description {
         library: Some("vk-mem 0.1.0".into()),
         start: Some(1_790_000_000_000_000_000),
         resolution: 1,
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     }
 }
 

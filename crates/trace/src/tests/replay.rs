@@ -7,6 +7,7 @@ use vkmem_engine::{Algorithm, DebugOptions, profile_info, profile_names};
 use super::random::{Random, dictionary, events};
 use crate::description::Description;
 use crate::error::Format;
+use crate::format::VERSION;
 use crate::perfetto::{TimelineOptions, write_chrome_json, write_perfetto};
 use crate::replay::{ReplaySettings, ReplayThreads, replay};
 use crate::trace::{Trace, TraceBuilder};
@@ -17,7 +18,7 @@ fn random_trace(seed: u64, count: usize) -> Trace {
     let name = profile_names()[seed as usize % profile_names().len()];
     let description = Description {
         device: profile_info(name).filter(|_| !seed.is_multiple_of(5)),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let mut trace = TraceBuilder::new(description);
     *trace.dictionary_mut() = dictionary.clone();
