@@ -27,7 +27,6 @@ readonly SITE="$FOLDER/site"
 export RUSTC="${CROSS_RUSTC:-/usr/bin/rustc}" RUSTC_BOOTSTRAP=1
 export CARGO_UNSTABLE_BUILD_STD="std,panic_unwind" CARGO_TARGET_DIR="$FOLDER"
 export WINEPREFIX="$FOLDER/prefix" WINEARCH=win64 WINEDEBUG="${WINEDEBUG:--all}"
-# Wine passes no VK_* variables on; those of this project begin with VK_MEM_ and would be lost too.
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="wine"
 # The PyO3 of a cross build reads no interpreter of this system.
 unset PYO3_PYTHON

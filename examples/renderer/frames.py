@@ -13,7 +13,7 @@ import vk_mem
 from vk_mem import AllocationCreateFlags, BufferUsage, ImageUsage, interop
 
 from .camera import Camera
-from .pipelines import DEPTH, Pipelines
+from .pipelines import Pipelines
 from .png import Texels
 from .streaming import Streamer
 from .world import SUN, TILE
@@ -57,7 +57,7 @@ class Frames:
             image = allocator.create_image(format, self.size, usage, samples=samples, name=name)
             made.callback(image.destroy)
             self.targets.append(image)
-            views.append(self._view(image))
+            views.append(pipelines.view(image))
             made.callback(vk.vkDestroyImageView, device, views[-1], None)
         self.framebuffer = vk.vkCreateFramebuffer(
             device,
@@ -100,17 +100,6 @@ class Frames:
         )
         made.callback(self.scenes.close)
         self.slots = [self._slot(it, made) for it in range(IN_FLIGHT)]
-
-    def _view(self, image: vk_mem.Image) -> Any:
-        depth = int(image.format) == DEPTH
-        aspect = vk.VK_IMAGE_ASPECT_DEPTH_BIT if depth else vk.VK_IMAGE_ASPECT_COLOR_BIT
-        info = vk.VkImageViewCreateInfo(
-            image=image,
-            viewType=vk.VK_IMAGE_VIEW_TYPE_2D,
-            format=int(image.format),
-            subresourceRange=vk.VkImageSubresourceRange(aspect, 0, 1, 0, 1),
-        )
-        return vk.vkCreateImageView(self.device, info, None)
 
     def _slot(self, number: int, made: ExitStack) -> Slot:
         slot = Slot()

@@ -7,6 +7,8 @@ from typing import Any
 
 import vulkan as vk
 
+import vk_mem
+
 from . import shaders
 
 SAMPLES = vk.VK_SAMPLE_COUNT_4_BIT
@@ -84,6 +86,18 @@ class Pipelines:
 
     def close(self) -> None:
         self.made.close()
+
+    def view(self, image: vk_mem.Image) -> Any:
+        """A view of a whole image, which the caller destroys."""
+        depth = int(image.format) == DEPTH
+        aspect = vk.VK_IMAGE_ASPECT_DEPTH_BIT if depth else vk.VK_IMAGE_ASPECT_COLOR_BIT
+        info = vk.VkImageViewCreateInfo(
+            image=image,
+            viewType=vk.VK_IMAGE_VIEW_TYPE_2D,
+            format=int(image.format),
+            subresourceRange=vk.VkImageSubresourceRange(aspect, 0, image.mip_levels, 0, 1),
+        )
+        return vk.vkCreateImageView(self.device, info, None)
 
     def _set_layout(self, kind: int, stages: int) -> Any:
         binding = vk.VkDescriptorSetLayoutBinding(

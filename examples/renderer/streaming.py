@@ -178,18 +178,7 @@ class Streamer:
         return bound.descriptors
 
     def _make_bound(self, image: vk_mem.Image) -> Bound:
-        view = vk.vkCreateImageView(
-            self.device,
-            vk.VkImageViewCreateInfo(
-                image=image,
-                viewType=vk.VK_IMAGE_VIEW_TYPE_2D,
-                format=vk.VK_FORMAT_R8G8B8A8_SRGB,
-                subresourceRange=vk.VkImageSubresourceRange(
-                    vk.VK_IMAGE_ASPECT_COLOR_BIT, 0, image.mip_levels, 0, 1
-                ),
-            ),
-            None,
-        )
+        view = self.pipelines.view(image)
         descriptors = vk.vkAllocateDescriptorSets(
             self.device,
             vk.VkDescriptorSetAllocateInfo(
