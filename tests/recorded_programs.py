@@ -19,7 +19,7 @@ from vk_mem import (
     Recording,
     SimulatedDevice,
 )
-from vk_mem.trace import ReplayReport, load
+from vk_mem.trace import ReplayReport, Trace, load
 
 KIB = 1 << 10
 FAILURES = (
@@ -38,16 +38,22 @@ def begin(path: Path) -> Recording:
     return vk_mem.record([], path)
 
 
+def exact(trace: Trace, **settings: Any) -> ReplayReport:
+    """A replay of a recording, in which everything is where it was."""
+    report = trace.replay(**settings)
+    assert report.placements.differing == 0, report.placements.first
+    assert (report.failed_now.count, report.succeeded_now.count) == (0, 0), report
+    assert report.skipped == {}, report.skipped
+    return report
+
+
 def check_replay(
     recording: Recording, path: Path, allocator: Allocator, number: int = 0
 ) -> ReplayReport:
     """Replays all so far: everything is where it was, and the dumps are the same texts."""
     dumps = {detailed: allocator.build_stats_string(detailed) for detailed in (False, True)}
     recording.flush()
-    report = load(path).replay()
-    assert report.placements.differing == 0, report.placements.first
-    assert (report.failed_now.count, report.succeeded_now.count) == (0, 0), report
-    assert report.skipped == {}, report.skipped
+    report = exact(load(path))
     for detailed, dump in dumps.items():
         assert report.build_stats_string(number, detailed=detailed) == dump
     return report
@@ -223,4 +229,4 @@ class Program:
 
 
 CAN_ALIAS = AllocationCreateFlags.CAN_ALIAS
-__all__ = ["FAILURES", "Program", "begin", "check_replay"]
+__all__ = ["FAILURES", "Program", "begin", "check_replay", "exact"]

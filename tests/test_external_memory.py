@@ -79,9 +79,11 @@ def every_descriptor_is_closed() -> Iterator[None]:
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 found[os.readlink(f"/proc/self/fd/{fd}")] += 1
-        # NVIDIA's driver keeps files and pipes of its own open when a device is gone.
-        theirs = ("/dev/nvidia", "pipe:")
-        return Counter({it: n for it, n in found.items() if not it.startswith(theirs)})
+        # NVIDIA's driver keeps files of its own open when a device is gone, and pipes with them.
+        if any(it.startswith("/dev/nvidia") for it in found):
+            theirs = ("/dev/nvidia", "pipe:")
+            found = Counter({it: n for it, n in found.items() if not it.startswith(theirs)})
+        return found
 
     gc.collect()
     before = open_descriptors()

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use common::{Random, buffer};
+use common::{Bytes, Random, buffer};
 use vkmem_engine::{
     Algorithm, Allocation, AllocationCreateFlags as Create, AllocationId, AllocationRequest,
     Allocator, AllocatorOptions, DebugOptions, DefragmentationAlgorithm, DefragmentationInfo,
@@ -15,32 +15,6 @@ use vkmem_engine::{
     profile_names,
 };
 use vkmem_trace::{Kind, Recording, RecordingOptions, ReplaySettings, Target, Trace, load, replay};
-
-/// An output whose bytes can be looked at meanwhile.
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Bytes {
-    fn begin(&self) -> Recording {
-        let target = Target::Writer(Box::new(self.clone()));
-        Recording::begin(target, RecordingOptions::default()).expect("there are threads")
-    }
-
-    fn load(&self) -> Trace {
-        load(&self.0.lock().expect("no panic")).expect("a sound recording")
-    }
-}
 
 /// Tells a dump no more than the engine knows.
 struct Plain;

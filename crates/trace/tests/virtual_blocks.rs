@@ -3,43 +3,26 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use common::Random;
+use common::{Bytes, Random};
 use vkmem_engine::{
     Algorithm, DefragmentationAlgorithm as Way, SlotKey, Strategy, VirtualBlock, VirtualRequest,
 };
 use vkmem_trace::{
-    Kind, RecordedBlock, RecordedBlocks, Recording, RecordingOptions, ReplaySettings, Replayed,
-    SpaceInfo, Target, Trace, load, replay,
+    Kind, RecordedBlock, RecordedBlocks, Recording, ReplaySettings, Replayed, SpaceInfo, Trace,
+    replay,
 };
-
-/// An output whose bytes can be looked at meanwhile.
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn begin() -> (Bytes, Recording) {
     let bytes = Bytes::default();
-    let target = Target::Writer(Box::new(bytes.clone()));
-    let recording = Recording::begin(target, RecordingOptions::default());
-    (bytes, recording.expect("there are threads"))
+    let recording = bytes.begin();
+    (bytes, recording)
 }
 
 fn end(bytes: &Bytes, recording: &Recording) -> Arc<Trace> {
     assert!(recording.finish().error.is_none());
-    Arc::new(load(&bytes.0.lock().expect("no panic")).expect("a sound recording"))
+    Arc::new(bytes.load())
 }
 
 fn play(trace: &Arc<Trace>) -> Replayed {

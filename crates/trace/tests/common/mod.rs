@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use vkmem_engine::{
     Algorithm, AllocationCreateFlags as Create, AllocatorOptions, DefragmentationAlgorithm,
@@ -11,8 +12,35 @@ use vkmem_engine::{
 };
 use vkmem_trace::{
     BufferInfo, Call, Data, Description, Event, Format, GroupKind, ImageInfo, Numbers, Object,
-    Priority, ReplaySettings, Request, Resource, Trace, TraceBuilder, replay,
+    Priority, Recording, RecordingOptions, ReplaySettings, Request, Resource, Target, Trace,
+    TraceBuilder, VERSION, load, replay,
 };
+
+/// An output whose bytes can be looked at meanwhile.
+#[derive(Clone, Default)]
+pub struct Bytes(pub Arc<Mutex<Vec<u8>>>);
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Bytes {
+    pub fn begin(&self) -> Recording {
+        let target = Target::Writer(Box::new(self.clone()));
+        Recording::begin(target, RecordingOptions::default()).expect("there are threads")
+    }
+
+    pub fn load(&self) -> Trace {
+        load(&self.0.lock().expect("no panic")).expect("a sound recording")
+    }
+}
 
 pub struct Random(pub u64);
 
@@ -78,7 +106,7 @@ pub fn trace_of<'a>(device: &DeviceInfo, calls: impl IntoIterator<Item = Call<'a
     let description = Description {
         device: Some(device.clone()),
         options: Some(AllocatorOptions::default()),
-        ..Description::new(Format::VkMem, (1, 1))
+        ..Description::new(Format::VkMem, VERSION)
     };
     let (mut trace, mut frame) = (TraceBuilder::new(description), 0);
     for (number, call) in (0..).zip(calls) {
