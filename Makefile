@@ -13,7 +13,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-quick check-cross bench bench-quick docs lint fmt clean
+.PHONY: help demo test test-quick check-cross bench bench-quick docs lint fmt wheels try-debian clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,13 @@ fmt: ## Format all code and fix what can be fixed by itself
 	cargo fmt --all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+wheels: ## Build the wheel and the source distribution into dist/, check them, and try both
+	@tools/setup.sh wheels
+	@tools/wheels.sh all dist
+
+try-debian: ## As root: install the wheel of dist/ in a fresh Debian 12, without and with a Vulkan driver
+	@tools/try_debian.sh dist/*manylinux*.whl
 
 clean: ## Remove everything that was built or installed here
 	rm -rf target .venv .setup dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

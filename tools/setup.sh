@@ -5,6 +5,7 @@
 #   tools/setup.sh validate    what the tests run: every check on, and the tools for developers
 #   tools/setup.sh docs        as for release, and what builds the documentation
 #   tools/setup.sh tools       the tools for developers only, nothing built
+#   tools/setup.sh wheels      the tools that build and check wheels only, nothing built
 #
 # Does only what is missing, so it is quick when nothing is. What it did is noted under .setup/.
 # Both builds are kept there; the one that is asked for is put into the package.
@@ -191,7 +192,8 @@ case "$FOR" in
     validate) group=dev BUILD=validate ;;
     docs) group=docs BUILD=release ;;
     tools) group=dev BUILD="" ;;
-    *) die "usage: tools/setup.sh release|validate|docs|tools" ;;
+    wheels) group=wheels BUILD="" ;;
+    *) die "usage: tools/setup.sh release|validate|docs|tools|wheels" ;;
 esac
 readonly BUILD
 mkdir -p .setup

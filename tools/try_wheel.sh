@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs a wheel into a fresh environment and tries it on simulated devices, without a driver.
+# Installs a wheel into a fresh environment and tries it: on simulated devices, and on the machine's best
+# Vulkan device where there is one.
 #
 #   tools/try_wheel.sh WHEEL
 #
@@ -9,6 +10,7 @@ set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: tools/try_wheel.sh WHEEL (found $# arguments)" >&2; exit 2; }
 wheel="$1"
 [ -f "$wheel" ] || { echo "try_wheel: no file $wheel" >&2; exit 2; }
+tools="$(cd "$(dirname "$0")" && pwd)"
 python="${PYTHON:-$(command -v python3 || command -v python)}"
 
 folder="$(mktemp -d)"
@@ -38,8 +40,16 @@ PROGRAM
 "$plain" -m vk_mem.doctor --simulated discrete-8gib >doctor.txt
 head -n 1 doctor.txt
 
-# Then with what the command line needs.
-"$plain" -m pip install --quiet "${wheel}[cli,numpy]"
+"$plain" "$tools/import_time.py"
+# The command says what it lacks, and installs it so.
+if "plain/$bin/vk-mem" demo 2>lacks.txt; then
+    echo "try_wheel: vk-mem demo ran without its extras: the environment is not fresh" >&2
+    exit 1
+fi
+grep -q "pip install 'vk-mem\[" lacks.txt
+
+# Then with all extras.
+"$plain" -m pip install --quiet "${wheel}[all]"
 "plain/$bin/vk-mem" --version
 "plain/$bin/vk-mem" demo --simulated discrete-8gib --count 100 >demo.txt
 tail -n 1 demo.txt
@@ -48,3 +58,19 @@ status=0
 "plain/$bin/vk-mem" doctor --json >doctor.json || status=$?
 # 1: no driver here, which is an answer and no fault.
 [ "$status" -le 1 ] || { echo "try_wheel: vk-mem doctor ended with status $status" >&2; exit 1; }
+
+# And on a device, a CPU driver's for one.
+"$plain" - >devices.txt <<'PROGRAM'
+import vk_mem
+
+try:
+    print(*(it.properties.device_name for it in vk_mem.list_physical_devices()), sep="\n")
+except vk_mem.InitializationError:
+    pass
+PROGRAM
+if [ -s devices.txt ]; then
+    "plain/$bin/vk-mem" demo --count 100 >demo.txt
+    tail -n 1 demo.txt
+else
+    echo "no Vulkan device here: tried on simulated devices alone"
+fi

@@ -5,14 +5,13 @@ The HTML inherits its colours from the page, so it is readable on light and dark
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vk_mem.dump.held import DebugStatistics
 from vk_mem.dump.words import debug_text, evictions_text
-from vk_mem.text import known_size, well_formed
+from vk_mem.text import escaped, known_size, well_formed
 
 if TYPE_CHECKING:
     from vk_mem._vk_mem import (
@@ -103,7 +102,7 @@ def html_table(
     def line(cells: Row, tag: str, style: str) -> str:
         made = "".join(
             f'<{tag} style="{TEXT if index in left else NUMBER};padding:1px 8px;{style}">'
-            f"{html.escape(well_formed(cell))}</{tag}>"
+            f"{escaped(cell)}</{tag}>"
             for index, cell in enumerate(cells)
         )
         return f"<tr>{made}</tr>"
@@ -111,7 +110,7 @@ def html_table(
     caption = ""
     if title:
         style = "text-align:left;font-weight:bold;color:inherit"
-        caption = f'<caption style="{style}">{html.escape(well_formed(title))}</caption>'
+        caption = f'<caption style="{style}">{escaped(title)}</caption>'
     head = line(columns, "th", "border-bottom:1px solid currentColor")
     body = "".join(line(row, "td", "") for row in rows)
     return (
@@ -257,7 +256,7 @@ def total_statistics_text(statistics: TotalStatistics) -> str:
 def total_statistics_html(statistics: TotalStatistics) -> str:
     """Formats a `TotalStatistics` as HTML for notebooks."""
     table = html_table(TOTAL_COLUMNS, _total_rows(statistics))
-    return table + "".join(f"<div>{html.escape(it)}</div>" for it in _total_lines(statistics))
+    return table + "".join(f"<div>{escaped(it)}</div>" for it in _total_lines(statistics))
 
 
 # ---- budgets ----
@@ -313,7 +312,7 @@ class HeapBudgets(_Budgets):
 
 def allocator_html(allocator: Allocator) -> str:
     """Formats an `Allocator` as HTML for notebooks: its device and heap budgets."""
-    title = html.escape(repr(allocator).strip("<>"))
+    title = escaped(repr(allocator).strip("<>"))
     if allocator.closed:
         return f"<div>{title}</div>"
     budgets = allocator.heap_budgets()._repr_html_()
