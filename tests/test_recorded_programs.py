@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from recorded_programs import Program, begin, check_replay
+from recorded_programs import Program, RoomProgram, begin, check_replay
 from traces import PROFILES
 
-from vk_mem.trace import load
+from vk_mem import Debug
+from vk_mem.trace import EndMove, MakeRoom, load
 
 # Where the driver is made to fail, freed memory cannot be filled and looked at.
 pytestmark = pytest.mark.filterwarnings("ignore::vk_mem.errors.CorruptionWarning")
@@ -35,6 +36,44 @@ def test_random_programs_come_out_as_recorded(profile: str, tmp_path: Path) -> N
         "virtual_allocate", "virtual_free", "add_block", "trim", "make_lost", "allocate_memory",
     ):  # fmt: skip
         assert kinds[kind] > 0, kind
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_moves_that_make_room_come_out_as_recorded(profile: str, tmp_path: Path) -> None:
+    kinds: Counter[str] = Counter()
+    moved, answers = 0, set()
+    for seed in range(8):
+        path = tmp_path / f"{seed}.vkmem"
+        with begin(path) as recording:
+            program = RoomProgram(seed, profile, recording)
+            for _ in range(3):
+                program.run(60)
+                report = check_replay(recording, path, program.allocator)
+            program.end()
+        trace = load(path)
+        kinds += trace.kinds()
+        of_rooms = sum(isinstance(it, EndMove) and it.run is None for it in trace)
+        assert report.moves.count >= of_rooms
+        moved += of_rooms
+        answers |= {(it.is_made, bool(it.allocations)) for it in trace if isinstance(it, MakeRoom)}
+    assert moved > 50
+    # Room was made, and was not because something was in the way.
+    assert answers == {(True, False), (False, True)}
+    for kind in ("answer_moves", "keep_source", "lose", "allocate_failed", "name"):
+        assert kinds[kind] > 0, kind
+
+
+def test_a_replay_with_other_settings_tells_of_moves_that_it_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.vkmem"
+    with begin(path) as recording:
+        program = RoomProgram(1, "discrete-8gib", recording)
+        program.run(100)
+        program.end()
+    trace = load(path)
+    moved = sum(isinstance(it, EndMove) and it.run is None for it in trace)
+    report = trace.replay(debug=Debug(margin=32))
+    assert moved > 0
+    assert report.skipped["this library cannot do that"] == moved
 
 
 def test_two_allocators_of_one_recording(tmp_path: Path) -> None:

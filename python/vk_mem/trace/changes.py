@@ -295,8 +295,8 @@ class LimitPasses(Event):
 
 @dataclass(frozen=True, slots=True)
 class KeepSource(Event):
-    """The allocation whose move ends next leaves its old place allocated, under a number of its
-    own, until that is freed."""
+    """An allocation leaves its old place allocated, under a number of its own, until that is
+    freed: its move ends next, or it has moved to make room in the call that follows."""
 
     allocation: int
     """Number of the old place."""
@@ -314,6 +314,32 @@ class RefuseLosses(Event):
     """Numbers of the allocations."""
 
     kind: ClassVar[str] = "refuse_losses"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMoves(Event):
+    """The program said which allocations of a block may move to make room in the call that
+    follows."""
+
+    allocations: tuple[int, ...]
+    """Numbers of those that may."""
+
+    kind: ClassVar[str] = "answer_moves"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRoom(Event):
+    """The program was asked to make room in the call that follows: by losses, and by moves without
+    a run."""
+
+    is_made: bool
+    """Whether it did."""
+    may_go_on: bool
+    """Whether another plan may be better."""
+    allocations: tuple[int, ...]
+    """Numbers of the allocations that were in the way."""
+
+    kind: ClassVar[str] = "make_room"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from vk_mem.trace.calls import (
 )
 from vk_mem.trace.changes import (
     AllocateMemory,
+    AnswerMoves,
     BeginDefragmentation,
     BeginPass,
     Budget,
@@ -48,6 +49,7 @@ from vk_mem.trace.changes import (
     KeepSource,
     LimitPasses,
     MakeEvictable,
+    MakeRoom,
     Mark,
     MergeFreed,
     Prefetch,
@@ -81,6 +83,7 @@ __all__ = [
     "Allocate",
     "AllocateFailed",
     "AllocateMemory",
+    "AnswerMoves",
     "BeginDefragmentation",
     "BeginFrame",
     "BeginPass",
@@ -113,6 +116,7 @@ __all__ = [
     "Lose",
     "MakeEvictable",
     "MakeLost",
+    "MakeRoom",
     "Map",
     "Mark",
     "MergeFreed",
@@ -198,5 +202,7 @@ KINDS: dict[int, type[Event]] = {
     111: MakeEvictable,
     112: SetVirtualData,
     113: MergeSpace,
+    114: AnswerMoves,
+    115: MakeRoom,
 }
 """All kinds by the numbers of `Columns.kinds`."""

@@ -175,10 +175,16 @@ impl Group {
         }
     }
 
-    /// Tells who records the allocator of a move that makes room.
+    /// Tells who records the allocator of a move that makes room, which has just taken effect.
     #[cold]
     pub fn tell_move(&self, source: AllocationId, destination: &Allocation) {
-        self.recorder.tell_now(&Told::MoveForRoom(source, destination));
+        self.recorder.tell(&Told::MoveForRoom(source, destination));
+    }
+
+    /// Tells who records the allocator something else that happens while room is made.
+    #[cold]
+    pub fn tell_room(&self, told: &Told<'_>) {
+        self.recorder.tell_now(told);
     }
 
     fn tell_of(&self, records: &Records, record: u32, told: fn(AllocationId) -> Told<'static>) {

@@ -15,7 +15,7 @@ use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::Release;
 use crate::pools::moves::Move;
 use crate::pools::pool::Pool;
-use crate::recording::is_active;
+use crate::recording::{Told, is_active};
 use crate::request::AllocationRequest;
 use crate::suballocator::RegionRequest;
 
@@ -180,8 +180,11 @@ impl Room for RoomInBlock<'_> {
     }
 
     fn keep_source(&mut self, index: usize) {
-        if let Some(stage) = self.stages.get_mut(index) {
-            *stage = Stage::Kept;
+        let Some(stage) = self.stages.get_mut(index) else { return };
+        let before = std::mem::replace(stage, Stage::Kept);
+        if is_active() && before == Stage::Settled {
+            let it = &self.moves[index];
+            self.group.tell_room(&Told::KeepForRoom(it.source.id, &it.destination));
         }
     }
 
@@ -236,6 +239,10 @@ impl Attempt<'_> {
             let Ok(hold) = Hold::map(memory) else { break };
             let Some(mut room) = RoomInBlock::new(pool, group, region, planned) else { break };
             let may_go_on = owner.make_room(&mut room);
+            if is_active() {
+                let (is_made, in_the_way) = (room.is_committed, &room.in_the_way);
+                group.tell_room(&Told::MakeRoom { is_made, may_go_on, in_the_way });
+            }
             if !room.is_committed {
                 if !may_go_on {
                     break;

@@ -9,6 +9,7 @@ use super::packing::{self, Packed, Piece, Role, Row};
 use super::rule::{Priority, Reach};
 use crate::handle::{AllocationId, SlotKey};
 use crate::pools::pool::Pool;
+use crate::recording::{Told, is_active};
 use crate::suballocator::moving::MovableRegion;
 use crate::suballocator::{BlockIndex, RegionRequest};
 
@@ -159,8 +160,12 @@ impl Attempt<'_> {
             }
         }
         let answers = owner.movable(&asked);
-        let can_move: HashSet<AllocationId> =
+        let can_move: Vec<AllocationId> =
             asked.iter().zip(answers).filter(|(_, can)| *can).map(|((id, _), _)| *id).collect();
+        if is_active() {
+            group.tell_room(&Told::AnswerMoves(&can_move));
+        }
+        let can_move: HashSet<AllocationId> = can_move.into_iter().collect();
         let role = |region: &MovableRegion| match can_move.contains(&pool.id_of(region.key)) {
             true => Role::Movable,
             false => Role::Fixed,

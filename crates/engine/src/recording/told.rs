@@ -196,6 +196,19 @@ pub enum Told<'a> {
     },
     /// An allocation was moved to make room for a request; its old place is free, or will be.
     MoveForRoom(AllocationId, &'a Allocation),
+    /// That allocation is used at its old place after all, which stays until the owner frees it, by the old id.
+    KeepForRoom(AllocationId, &'a Allocation),
+    /// The owner said which allocations of a block may move to make room for the request of the call.
+    AnswerMoves(&'a [AllocationId]),
+    /// The owner was asked to make room for the request of the call as planned.
+    MakeRoom {
+        /// Whether it has taken the victims away; then the moves that were made were told before.
+        is_made: bool,
+        /// Whether another plan may be better.
+        may_go_on: bool,
+        /// The allocations that were in the way.
+        in_the_way: &'a [AllocationId],
+    },
     /// A pass ended; true if anything was moved or destroyed.
     EndPass(u32, bool),
     /// A run of defragmentation ended.

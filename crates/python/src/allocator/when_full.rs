@@ -53,6 +53,11 @@ impl Allocator {
         create: &AllocationCreateInfo,
         attempt: &mut impl FnMut(&AllocationCreateInfo) -> Result<T, F>,
     ) -> Result<T, F> {
+        let mut attempt = |create: &AllocationCreateInfo| {
+            // An attempt that fails takes the call site of the recording with it.
+            self.state.note_call_site(py);
+            attempt(create)
+        };
         let mut choice = AllocationCreateInfo { first_choice_only: true, ..*create };
         loop {
             let failure = match attempt(&choice) {

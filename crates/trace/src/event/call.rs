@@ -577,7 +577,8 @@ calls! {
         /// The most allocations that a pass moves; 0 for no limit.
         max_moves: u32,
     }
-    /// The allocation whose move ends next leaves its old place allocated, under a number of its own, until that is freed.
+    /// An allocation leaves its old place allocated, under a number of its own, until that is freed: its move ends next,
+    /// or it has moved to make room in the call that follows.
     109 KeepSource "keep_source" {
         /// Number of the old place.
         allocation: u32,
@@ -609,5 +610,19 @@ calls! {
     113 MergeSpace "merge_space" {
         /// Number of the virtual block.
         space: u32,
+    }
+    /// The program said which allocations of a block may move to make room in the call that follows.
+    114 AnswerMoves "answer_moves" {
+        /// Numbers of those that may.
+        allocations: Numbers<'a>,
+    }
+    /// The program was asked to make room in the call that follows: by losses, and by moves without a run.
+    115 MakeRoom "make_room" {
+        /// Whether it did.
+        is_made: bool,
+        /// Whether another plan may be better.
+        may_go_on: bool,
+        /// Numbers of the allocations that were in the way.
+        allocations: Numbers<'a>,
     }
 }

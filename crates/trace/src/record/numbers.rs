@@ -125,13 +125,26 @@ impl Numbers {
     ) -> Option<(u32, Option<u32>)> {
         let live = self.allocations.remove(&(allocator, from))?;
         self.allocations.insert((allocator, to.id), live);
-        let source = keeps_source.then(|| {
-            let source = Live { number: self.next_allocation(), ..live };
-            self.allocations.insert((allocator, from), source);
-            self.count(allocator, source, true);
-            source.number
-        });
+        let source = match keeps_source {
+            true => self.keep(allocator, from, to.id).map(|it| it.0),
+            false => None,
+        };
         Some((live.number, source))
+    }
+
+    /// Gives the old id of an allocation that has moved a number, as that stays; returns it, and the number of the
+    /// allocation.
+    pub fn keep(
+        &mut self,
+        allocator: u16,
+        from: AllocationId,
+        to: AllocationId,
+    ) -> Option<(u32, u32)> {
+        let live = *self.allocations.get(&(allocator, to))?;
+        let source = Live { number: self.next_allocation(), ..live };
+        self.allocations.insert((allocator, from), source);
+        self.count(allocator, source, true);
+        Some((source.number, live.number))
     }
 
     /// Numbers an alias.

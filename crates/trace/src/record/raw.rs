@@ -116,6 +116,13 @@ pub(super) enum What {
         slides: bool,
     },
     MoveForRoom(AllocationId, Allocation),
+    KeepForRoom(AllocationId, Allocation),
+    AnswerMoves(Box<[AllocationId]>),
+    MakeRoom {
+        is_made: bool,
+        may_go_on: bool,
+        in_the_way: Box<[AllocationId]>,
+    },
     EndMove {
         run: u32,
         source: AllocationId,
@@ -257,6 +264,11 @@ impl What {
                 Self::EndMove { run, source, end }
             }
             Told::MoveForRoom(from, to) => Self::MoveForRoom(from, *to),
+            Told::KeepForRoom(from, to) => Self::KeepForRoom(from, *to),
+            Told::AnswerMoves(ids) => Self::AnswerMoves(ids.into()),
+            Told::MakeRoom { is_made, may_go_on, in_the_way } => {
+                Self::MakeRoom { is_made, may_go_on, in_the_way: in_the_way.into() }
+            }
             Told::EndPass(run, progressed) => Self::EndPass(run, progressed),
             Told::EndDefragmentation {
                 run,

@@ -322,6 +322,21 @@ impl Writing {
                     self.push(head, Call::EndMove { run, allocation, result, placed });
                 }
             }
+            What::KeepForRoom(from, to) => {
+                if let Some((allocation, number)) = self.numbers.keep(of, *from, to.id) {
+                    self.push(head, Call::KeepSource { allocation, of: number });
+                }
+            }
+            What::AnswerMoves(ids) => {
+                let movable = self.all_of(of, ids);
+                self.push(head, Call::AnswerMoves { allocations: Numbers::new(&movable) });
+            }
+            What::MakeRoom { is_made, may_go_on, in_the_way } => {
+                let (is_made, may_go_on) = (*is_made, *may_go_on);
+                let in_the_way = self.all_of(of, in_the_way);
+                let allocations = Numbers::new(&in_the_way);
+                self.push(head, Call::MakeRoom { is_made, may_go_on, allocations });
+            }
             What::EndPass(run, progressed) => {
                 if let Some(run) = self.run(*run) {
                     self.push(head, Call::EndPass { run, progressed: *progressed });

@@ -31,6 +31,7 @@ mod recording;
 mod report;
 mod report_json;
 mod report_text;
+mod rooms;
 mod rules;
 mod run;
 mod runs;

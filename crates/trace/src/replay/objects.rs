@@ -92,6 +92,22 @@ impl Live {
     }
 }
 
+impl Table<Live> {
+    /// Notes where an allocation is after a move. What may be lost is told so without the lock of the allocation, as the
+    /// engine takes its own.
+    pub fn relocate(&self, number: u32, to: Allocation) {
+        let kind = self.with(number, |live| {
+            live.allocation = to;
+            std::mem::replace(&mut live.kind, LiveKind::Memory)
+        });
+        let Some(kind) = kind else { return };
+        if let LiveKind::Evictable(it) = &kind {
+            let _ = it.relocated(&to);
+        }
+        self.with(number, |live| live.kind = kind);
+    }
+}
+
 /// A live pool.
 pub(super) struct LivePool {
     pub id: PoolId,

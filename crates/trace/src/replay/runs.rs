@@ -12,7 +12,7 @@ use vkmem_engine::{
 
 use super::objects::{Live, LiveKind, Run};
 use super::tally::reason;
-use super::worker::{NO_OBJECT, NOT_POSSIBLE, Worker};
+use super::worker::{NO_OBJECT, Worker};
 use super::world::Instance;
 use crate::event::{Call, Event, Kind, MoveResult};
 
@@ -50,8 +50,7 @@ impl Worker<'_> {
                     self.check(index, &it, placed.as_ref());
                 }
             }
-            // Room for a request was made by moves: the program did that itself.
-            Call::EndMove { run: None, .. } => self.tally.skip(NOT_POSSIBLE),
+            Call::EndMove { run: None, .. } => self.expect_room(index, event),
             Call::EndPass { run, .. } => self.end_pass(event, instance, *run),
             Call::EndDefragmentation { run, .. } => self.end_run(event, instance, *run),
             _ => {}
@@ -214,10 +213,7 @@ impl Worker<'_> {
     /// Notes where an allocation is after a move.
     fn relocate(&mut self, allocator: u16, number: u32, ended: &MoveEnd) {
         let gone = self.world.allocations.with(number, |live| match ended {
-            MoveEnd::Moved(moved) => {
-                live.allocation = *moved;
-                Some(moved.id)
-            }
+            MoveEnd::Moved(moved) => Some(moved.id),
             MoveEnd::Kept => Some(live.allocation.id),
             MoveEnd::Gone => None,
         });
@@ -227,7 +223,7 @@ impl Worker<'_> {
                     all.lock().insert((allocator, id), number);
                 }
                 if let MoveEnd::Moved(moved) = ended {
-                    self.relocate_evictable(number, moved);
+                    self.world.allocations.relocate(number, *moved);
                 }
             }
             Some(None) => {
@@ -236,20 +232,6 @@ impl Worker<'_> {
                 }
             }
             None => {}
-        }
-    }
-
-    /// Tells what may be lost where it is now: without the lock of the allocation, as the engine takes its own.
-    fn relocate_evictable(&mut self, number: u32, moved: &vkmem_engine::Allocation) {
-        let taken = self
-            .world
-            .allocations
-            .with(number, |live| std::mem::replace(&mut live.kind, LiveKind::Memory));
-        if let Some(LiveKind::Evictable(it)) = &taken {
-            let _ = it.relocated(moved);
-        }
-        if let Some(kind) = taken {
-            self.world.allocations.with(number, |live| live.kind = kind);
         }
     }
 
@@ -372,11 +354,15 @@ impl Worker<'_> {
 
     /// Notes that the old place of an allocation stays when its move ends.
     fn keep_source(&mut self, index: usize, event: &Event<'_>, number: u32, of: u32) {
-        self.record(event, event.call.clone());
         if self.world.is_exact {
-            self.kept_sources.insert(of, number);
+            let Some(instance) = self.instance(event) else { return };
+            if !instance.losses.keep_source(event.thread, of, number) {
+                self.record(event, event.call.clone());
+                self.kept_sources.insert(of, number);
+            }
             return;
         }
+        self.record(event, event.call.clone());
         // What is moved here leaves nothing.
         if let Some(size) = self.world.allocations.with(of, |it| it.size) {
             self.put_nothing(index, event, number, size);
@@ -399,13 +385,24 @@ impl Worker<'_> {
         self.tally.moves.count += 1;
         self.tally.moves.bytes += moved.size;
         self.relocate(event.allocator, number, &MoveEnd::Moved(moved));
+        self.put_source(event, number, it.source, source);
+    }
+
+    /// Adds the old place of an allocation that has moved, which stays under a number of its own.
+    pub fn put_source(
+        &mut self,
+        event: &Event<'_>,
+        number: u32,
+        allocation: vkmem_engine::Allocation,
+        source: u32,
+    ) {
         let event_index = self.world.allocations.with(number, |live| live.event);
         let live = Live {
-            allocation: it.source,
+            allocation,
             kind: LiveKind::Memory,
             allocator: event.allocator,
             event: event_index.unwrap_or(0),
-            size: moved.size,
+            size: allocation.size,
             data_event: event_index.unwrap_or(0),
             name_event: None,
             is_retired: true,

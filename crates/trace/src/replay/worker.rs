@@ -112,6 +112,7 @@ impl<'w> Worker<'w> {
             && !matches!(event.call, Call::AllocateMemory { .. } | Call::FreeMemory { .. })
         {
             instance.driver.begin_call(event.thread);
+            instance.losses.begin_call(event.thread);
         }
         if let Call::Group { kind, count } = event.call {
             let members = members(&self.world.trace, index, kind, count);
@@ -194,6 +195,7 @@ impl<'w> Worker<'w> {
             | Call::MergeFreed { .. }
             | Call::Prefetch { .. }
             | Call::RefuseLosses { .. } => self.upkeep(event),
+            Call::AnswerMoves { .. } | Call::MakeRoom { .. } => self.expect_room(index, event),
             Call::CreateSpace { .. }
             | Call::DestroySpace { .. }
             | Call::ClearSpace { .. }
@@ -242,6 +244,9 @@ impl<'w> Worker<'w> {
     /// Ends a call that may have asked the driver for memory: notes what was lost for it, and compares what the driver
     /// was asked for.
     pub fn after(&mut self, index: usize, event: &Event<'_>, instance: &Instance) {
+        if self.world.is_exact {
+            self.end_room(index, event, instance);
+        }
         if self.world.numbers.is_some() {
             self.note_losses(index, event, instance);
         }

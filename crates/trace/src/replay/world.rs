@@ -56,7 +56,7 @@ pub(super) struct World {
     has_budgets: bool,
     pub gauges: Arc<Gauges>,
     instances: Vec<OnceLock<Result<Box<Instance>, Error>>>,
-    pub allocations: Table<Live>,
+    pub allocations: Arc<Table<Live>>,
     pub pools: Table<LivePool>,
     pub spaces: Table<Space>,
     pub virtuals: Table<LiveVirtual>,
@@ -111,7 +111,7 @@ impl World {
             has_budgets: has(trace, Kind::Budget),
             gauges: Arc::default(),
             instances: (0..ALLOCATORS).map(|_| OnceLock::new()).collect(),
-            allocations: Table::new(Numbering::of_objects(trace, makes_allocation)),
+            allocations: Arc::new(Table::new(Numbering::of_objects(trace, makes_allocation))),
             pools: Table::new(of_calls(Kind::CreatePool, |call| match call {
                 Call::CreatePool { pool, .. } => *pool,
                 _ => None,
@@ -214,7 +214,7 @@ impl World {
         let driver = Driver::new(info, behind, kind, budgets, flags, gauges);
         let driver = Arc::new(driver);
         let allocator = Allocator::new(driver.clone(), &options)?;
-        let losses = Arc::new(LossWatcher::default());
+        let losses = Arc::new(LossWatcher::new(self.allocations.clone()));
         let routes = (0..self.info.types.len()).map(|_| OnceLock::new()).collect();
         let closed = AtomicBool::new(false);
         Ok(Instance { allocator, driver, options, losses, routes, closed })

@@ -7,6 +7,7 @@ use super::{Arena, State};
 use crate::handle::SlotKey;
 use crate::pools::blocks::PlacedRegion;
 use crate::pools::memory_object::Release;
+use crate::recording::order::mark;
 use crate::suballocator::evicting::{Evicting, Range};
 use crate::suballocator::{BlockIndex, FreedRegion, RegionRequest, RegionTag, Suballocator};
 
@@ -205,6 +206,7 @@ impl Arena {
         let placement = suballocator.replace(&range, &keys, request, &mut note)?;
         keys.iter().for_each(|&key| inside.moving.remove(key));
         inside.blocks.note_replaced((keys.len(), bytes), (1, request.size));
+        mark();
         inside.blocks.note_replaced_margins(margins, [(placement.key, request.alignment)]);
         let memory = inside.blocks.memory(placement.block).clone();
         self.check(&state);
