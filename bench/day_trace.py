@@ -118,10 +118,6 @@ def spend(device: Device, phases: list[Phase], scale: int, *, auto: bool) -> Day
 
         def ratio() -> tuple[int, int]:
             total = allocator.calculate_statistics().total
-            # A thread gives emptied blocks back, which budgets count until then: long before a
-            # frame of a program ends, which has more to do than this one.
-            while sum(it.block_bytes for it in allocator.heap_budgets()) != total.block_bytes:
-                time.sleep(0.0001)
             return total.block_bytes, total.allocation_bytes
 
         for name, steps in phases:

@@ -33,8 +33,10 @@ def test_a_day_with_auto_defragment_holds_little_more_than_is_live(
     plain, tidied = (trace.spend(device, phases, scale, auto=auto) for auto in (False, True))
     assert [it.name for it in tidied.phases] == ["load", "stream", "unload"]
     assert all(it.end > 1.2 for it in plain.of("stream")), plain.phases
-    assert all(it.end <= 1.1 for it in tidied.of("stream")), tidied.phases
     assert all(it.mean <= 1.1 for it in tidied.of("stream")), tidied.phases
+    # One frame of many: a step waits until a block more than a sixteenth is held, and some gaps
+    # are closed by slides, of which a block makes one in a frame.
+    assert all(it.end <= 1.15 for it in tidied.of("stream")), tidied.phases
     without = [it.mean for it in plain.of("unload")]
     assert all(
         it.mean < 0.6 * other for it, other in zip(tidied.of("unload"), without, strict=True)

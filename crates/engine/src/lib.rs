@@ -44,7 +44,7 @@ pub use dump::describe::{AliasDescription, Describe, Description, sort_call_site
 pub use error::*;
 pub use eviction::{Evictable, EvictionOwner, EvictionStatistics, Room};
 pub use handle::*;
-pub use heap::ledger::HeapBudget;
+pub use heap::ledger::{HeapBudget, HeapUsage};
 pub use heap::memory_events::{MemoryEvent, MemoryEventKind, WakeUp};
 pub use heap::pressure::{LOSSES, MEMORY_EVENTS, PAST_ALLOCATION_COUNT};
 pub use heap::retention::EmptyBlockRetention;

@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{KIB, MIB, World, blocks_of, buffer, one_heap};
-use vkmem_engine::{AllocationId, AllocatorOptions, Call, EmptyBlockRetention};
+use vkmem_engine::{AllocationId, AllocatorOptions, Call, EmptyBlockRetention, HeapUsage};
 
 /// The time that each `vkFreeMemory` takes.
 const SLOW: Duration = Duration::from_millis(300);
@@ -36,6 +36,7 @@ fn the_caller_does_not_wait_for_the_driver() {
     let begun = Instant::now();
     empty_later(&world, 4);
     assert_eq!(world.allocator.statistics().block_count, 0);
+    assert_eq!(world.allocator.heap_usage()[0], HeapUsage::default(), "they are in no pool");
     let other = world.allocator.allocate(&buffer(KIB)).expect("there is room");
     assert!(begun.elapsed() < SLOW, "none of the four was waited for");
     // The first one may just have begun.
@@ -43,6 +44,9 @@ fn the_caller_does_not_wait_for_the_driver() {
     assert_eq!(world.allocator.trim(), 0);
     assert_eq!(world.device.call_count(Call::Free), 4);
     assert_eq!(world.allocator.heap_budgets()[0].block_count, 1);
+    let usage = world.allocator.heap_usage()[0];
+    assert_eq!((usage.block_count, usage.block_bytes), (1, MIB));
+    assert_eq!((usage.allocation_count, usage.allocation_bytes), (1, KIB));
     world.device.set_latency(Call::Free, Duration::ZERO);
     drop(world.allocator.free(other.id).expect("it is live"));
     world.assert_empty();

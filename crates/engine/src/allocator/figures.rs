@@ -6,7 +6,7 @@ use super::Allocator;
 use crate::error::{Error, FailureFigures};
 use crate::eviction::EvictionStatistics;
 use crate::handle::PoolId;
-use crate::heap::ledger::HeapBudget;
+use crate::heap::ledger::{HeapBudget, HeapUsage};
 use crate::heap::memory_events::{MemoryEvent, WakeUp};
 use crate::pools::pool::Pool;
 use crate::recording::{Told, is_active};
@@ -138,6 +138,21 @@ impl Allocator {
         };
         self.pools.each(&mut count);
         budgets
+    }
+
+    /// Returns how much of every heap the pools hold and what is in use of it. O(pools).
+    pub fn heap_usage(&self) -> Vec<HeapUsage> {
+        let info = self.device().info();
+        let mut heaps = vec![HeapUsage::default(); info.heaps.len()];
+        self.pools.each(|pool| {
+            let (heap, more) =
+                (&mut heaps[info.heap_of(pool.rules().memory_type_index) as usize], pool.usage());
+            heap.block_count += more.block_count;
+            heap.block_bytes += more.block_bytes;
+            heap.allocation_count += more.allocation_count;
+            heap.allocation_bytes += more.allocation_bytes;
+        });
+        heaps
     }
 
     /// Returns an error if no heap could ever hold `size` bytes, so that callers can refuse a resource

@@ -37,6 +37,20 @@ pub struct HeapBudget {
     pub budget: u64,
 }
 
+/// How much the pools hold of one heap, and what is in use of it: what moves could join. Memory that waits for the
+/// driver to take it back is in no pool. Dedicated memory counts with its allocation alone, as no move frees any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapUsage {
+    /// Number of blocks and dedicated memory objects.
+    pub block_count: u64,
+    /// Their size in bytes.
+    pub block_bytes: u64,
+    /// Number of live allocations.
+    pub allocation_count: u64,
+    /// Requested size of these allocations in bytes.
+    pub allocation_bytes: u64,
+}
+
 /// Bytes and memory objects allocated from the driver, by heap. Lock-free, except for the driver's last
 /// report.
 pub struct HeapLedger {

@@ -153,6 +153,11 @@ impl Blocks {
         (self.allocation_count - count, self.allocation_bytes - bytes)
     }
 
+    /// Returns the number of blocks and their bytes. O(1).
+    pub fn held(&self) -> (u64, u64) {
+        (self.count.into(), self.bytes)
+    }
+
     /// Returns the number of live regions and their bytes, with margins. O(1).
     pub fn taken(&self) -> (u64, u64) {
         (self.allocation_count, self.allocation_bytes)

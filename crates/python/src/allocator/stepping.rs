@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use vkmem_engine::{DefragmentationAlgorithm, DefragmentationInfo, PoolId};
 
 use super::Allocator;
-use super::steps::{Asker, Begun, STEP_REGIONS, Tidy, Track, usage};
+use super::steps::{Asker, Begun, STEP_REGIONS, Tidy, Track};
 use crate::lifetime::ownership::Background;
 use crate::moving::mover::Mover;
 use crate::moving::run::{Figures, Run};
@@ -48,7 +48,7 @@ impl Allocator {
                 if let Some(other) = other {
                     other.run.end(&self.state);
                 }
-                let usage = usage(&self.state.engine().heap_budgets());
+                let usage = self.state.engine().heap_usage();
                 if track.tidy.as_ref().is_some_and(|it| it.covers(algorithm, &usage)) {
                     Mover::of(&self.state).retire(py, &self.state);
                     return Ok(Figures::default());
@@ -72,7 +72,7 @@ impl Allocator {
             track.run = Some(begun);
         } else {
             begun.run.end(&self.state);
-            let usage = usage(&self.state.engine().heap_budgets());
+            let usage = self.state.engine().heap_usage();
             let has_moved = figures.done.allocations_moved > 0;
             track.tidy = Some(Tidy { algorithm, usage, has_moved });
         }

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_engine::{DefragmentationAlgorithm, HeapBudget, PoolId, PoolKey};
+use vkmem_engine::{DefragmentationAlgorithm, HeapUsage, PoolId, PoolKey};
 
 use crate::arguments::numbers::{quantity, real, unsigned_32};
 use crate::arguments::options::thoroughness;
@@ -20,23 +20,13 @@ pub const STEP_MOVES: u32 = 128;
 /// Regions that a step looks at, so that its time does not grow with the number of live allocations.
 pub const STEP_REGIONS: u32 = 4096;
 
-/// How much of each heap is in use: blocks and allocations, their numbers and bytes.
-pub type Usage = Vec<(u64, u64, u64, u64)>;
-
-pub fn usage(budgets: &[HeapBudget]) -> Usage {
-    let figures = |it: &HeapBudget| {
-        (it.block_count.into(), it.block_bytes, it.allocation_count, it.allocation_bytes)
-    };
-    budgets.iter().map(figures).collect()
-}
-
 /// A run that was begun.
 pub struct Begun {
     pub asker: Asker,
     pub algorithm: DefragmentationAlgorithm,
     pub run: Run,
     /// What was in use then.
-    pub usage: Usage,
+    pub usage: Vec<HeapUsage>,
 }
 
 impl Begun {
@@ -52,14 +42,14 @@ impl Begun {
 pub struct Tidy {
     pub algorithm: DefragmentationAlgorithm,
     /// What was in use at its end.
-    pub usage: Usage,
+    pub usage: Vec<HeapUsage>,
     /// Whether it had moved anything.
     pub has_moved: bool,
 }
 
 impl Tidy {
     /// Whether another run would find nothing to move: nothing has changed since one that did as much or more.
-    pub fn covers(&self, algorithm: DefragmentationAlgorithm, now: &Usage) -> bool {
+    pub fn covers(&self, algorithm: DefragmentationAlgorithm, now: &[HeapUsage]) -> bool {
         self.algorithm >= algorithm && self.usage == *now
     }
 }
@@ -240,19 +230,19 @@ impl Policy {
     pub fn next(
         &self,
         state: &AllocatorState,
-        going: Option<(DefragmentationAlgorithm, Usage)>,
+        going: Option<(DefragmentationAlgorithm, Vec<HeapUsage>)>,
         is_emptied: bool,
     ) -> Option<DefragmentationAlgorithm> {
         const FAST: DefragmentationAlgorithm = DefragmentationAlgorithm::Fast;
         if matches!(going, Some((FAST, _))) {
             return Some(FAST);
         }
-        let budgets = state.engine().heap_budgets();
-        if !self.is_due(state, &budgets) {
+        let usage = state.engine().heap_usage();
+        if !self.is_due(state, &usage) {
             return None;
         }
         let goes_on = match going {
-            Some((_, before)) => !has_shrunk(state, &before, &budgets),
+            Some((_, before)) => !has_shrunk(state, &before, &usage),
             None => is_emptied,
         };
         Some(if goes_on { self.algorithm } else { FAST })
@@ -260,12 +250,12 @@ impl Policy {
 
     /// Whether so much more is held than is in use, as the engine counts now, that a block could be given back.
     pub fn is_due_now(&self, state: &AllocatorState) -> bool {
-        self.is_due(state, &state.engine().heap_budgets())
+        self.is_due(state, &state.engine().heap_usage())
     }
 
     /// Whether so much more is held than is in use that a block could be given back.
-    fn is_due(&self, state: &AllocatorState, budgets: &[HeapBudget]) -> bool {
-        (0u32..).zip(budgets).any(|(heap, it)| {
+    fn is_due(&self, state: &AllocatorState, usage: &[HeapUsage]) -> bool {
+        (0u32..).zip(usage).any(|(heap, it)| {
             let slack = (it.allocation_bytes as f64 * self.share) as u64;
             let enough = it.allocation_bytes.saturating_add(slack);
             it.block_bytes > enough.saturating_add(block_bytes(state, heap))
@@ -282,8 +272,8 @@ fn block_bytes(state: &AllocatorState, heap: u32) -> u64 {
 }
 
 /// Whether as much as a block of some heap was freed since then.
-fn has_shrunk(state: &AllocatorState, before: &Usage, now: &[HeapBudget]) -> bool {
+fn has_shrunk(state: &AllocatorState, before: &[HeapUsage], now: &[HeapUsage]) -> bool {
     (0u32..).zip(before).zip(now).any(|((heap, before), now)| {
-        before.3.saturating_sub(now.allocation_bytes) > block_bytes(state, heap)
+        before.allocation_bytes.saturating_sub(now.allocation_bytes) > block_bytes(state, heap)
     })
 }

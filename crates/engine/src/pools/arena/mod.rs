@@ -477,6 +477,11 @@ impl Arena {
         self.state.lock().blocks.live()
     }
 
+    /// Returns the number of blocks and their bytes. O(1).
+    pub fn held(&self) -> (u64, u64) {
+        self.state.lock().blocks.held()
+    }
+
     /// Returns the bytes of bookkeeping. O(1).
     pub fn metadata_bytes(&self) -> usize {
         self.state.lock().blocks.suballocator.metadata_bytes()

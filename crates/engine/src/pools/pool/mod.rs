@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::device::{HostAddress, MemoryAllocateInfo, MemoryPropertyFlags};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{Allocation, AllocationId, PoolId, PoolKey};
+use crate::heap::ledger::HeapUsage;
 use crate::pools::arena::{Arena, Growth};
 use crate::pools::block_sizes::BlockSizes;
 use crate::pools::blocks::{PlacedHandle, PlacedRegion};
@@ -498,6 +499,18 @@ impl Pool {
     pub(crate) fn live(&self) -> (u64, u64) {
         let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
         (arena.0 + dedicated.0, arena.1 + dedicated.1)
+    }
+
+    /// Returns how much the pool holds and what is in use of it. O(1).
+    pub(crate) fn usage(&self) -> HeapUsage {
+        let ((blocks, block_bytes), (count, bytes)) = (self.arena.held(), self.arena.live());
+        let (dedicated, dedicated_bytes) = self.dedicated.live();
+        HeapUsage {
+            block_count: blocks + dedicated,
+            block_bytes: block_bytes + dedicated_bytes,
+            allocation_count: count + dedicated,
+            allocation_bytes: bytes + dedicated_bytes,
+        }
     }
 
     /// Counts blocks, allocations and unused ranges. O(regions).
