@@ -13,7 +13,6 @@ from typing import Any as _Any
 from vk_mem import interop
 from vk_mem._lazy import attribute as _attribute
 from vk_mem._lazy import load as _load
-from vk_mem._records import AllocationRecord
 from vk_mem._vk_mem import (
     Allocation,
     AllocationCreateInfo,
@@ -51,10 +50,10 @@ from vk_mem._vk_mem import (
     _after_fork_in_child,
     _close_all_at_exit,
     _look_up_names,
+    _look_up_other_names,
     list_physical_devices,
     record,
 )
-from vk_mem.debugging.options import Debug
 from vk_mem.dump import diff, load_dump
 from vk_mem.dump.evictions import EvictionStatistics
 from vk_mem.dump.held import DebugStatistics
@@ -107,18 +106,20 @@ from vk_mem.memory.defragmentation import (
     Location,
     Move,
 )
-from vk_mem.memory.retention import EmptyBlockRetention
 from vk_mem.memory.transfers import TransferStatistics
 from vk_mem.memory.virtual import VirtualAllocations, VirtualMove
-from vk_mem.observe.faults import AddressOwner, FaultAddress, FaultReport, FaultVendorInfo
-from vk_mem.observe.leaks import Leak, Leaks
 from vk_mem.observe.tables import HeapBudgets
 
 if _TYPE_CHECKING:
     from vk_mem import trace, view
+    from vk_mem._records import AllocationRecord
+    from vk_mem.debugging.options import Debug
     from vk_mem.dump import Diff, Dump
     from vk_mem.memory.buffer_heap import BufferHeap, BufferSlice
     from vk_mem.memory.resource_cache import ResourceCache
+    from vk_mem.memory.retention import EmptyBlockRetention
+    from vk_mem.observe.faults import AddressOwner, FaultAddress, FaultReport, FaultVendorInfo
+    from vk_mem.observe.leaks import Leak, Leaks
     from vk_mem.observe.measure import Measurement, statistics
     from vk_mem.observe.serve import StatsServer, serve_stats
 
@@ -234,9 +235,14 @@ __all__ = [
 
 
 _MODULES = {
+    "vk_mem._records": ("AllocationRecord",),
+    "vk_mem.debugging.options": ("Debug",),
     "vk_mem.dump": ("Diff", "Dump"),
     "vk_mem.memory.buffer_heap": ("BufferHeap", "BufferSlice"),
     "vk_mem.memory.resource_cache": ("ResourceCache",),
+    "vk_mem.memory.retention": ("EmptyBlockRetention",),
+    "vk_mem.observe.faults": ("AddressOwner", "FaultAddress", "FaultReport", "FaultVendorInfo"),
+    "vk_mem.observe.leaks": ("Leak", "Leaks"),
     "vk_mem.observe.measure": ("Measurement", "statistics"),
     "vk_mem.observe.serve": ("StatsServer", "serve_stats"),
 }
@@ -265,10 +271,17 @@ def _load_for_the_end() -> None:
     a program gave to it count as well, and cost a few milliseconds here.
     """
     if _sys.getrefcount(Allocator) > _ALLOCATOR_REFERENCES:
-        for module in ("vk_mem.dump.load", "vk_mem.dump.compare"):
+        for module in _FOR_THE_END:
             _load(module)
+        _look_up_other_names()
 
 
+_FOR_THE_END = (
+    "vk_mem.debugging.options",
+    "vk_mem.dump.load",
+    "vk_mem.dump.compare",
+    "vk_mem.memory.retention",
+)
 _ALLOCATOR_REFERENCES = _sys.getrefcount(Allocator)
 _atexit.register(_load_for_the_end)
 # Closes open allocators while the interpreter can still report what they hold.

@@ -43,6 +43,7 @@ def attribute(package: str, modules: Mapping[str, tuple[str, ...]], name: str) -
     for module, names in modules.items():
         if name in names:
             found = getattr(load(module), name)
-            setattr(sys.modules[package], name, found)
+            if package in sys.modules:
+                setattr(sys.modules[package], name, found)
             return found
     raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -86,5 +86,6 @@ fn _vk_mem(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(objects::device::list_physical_devices, module)?)?;
     module.add_function(wrap_pyfunction!(process::forks::_after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(package::_look_up_names, module)?)?;
+    module.add_function(wrap_pyfunction!(package::_look_up_other_names, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -1,8 +1,8 @@
 //! [`Name`] and [`Classes`]: every name that this crate takes from `vk_mem` and from the standard library.
 //!
-//! All are looked up while the package is imported: at interpreter exit `sys.modules` is emptied before the
-//! last finalisers run, and imports fail. Functions and classes are stored, not modules, as modules lose
-//! their contents at that time.
+//! They are looked up while the package is imported, some when they are used or as the interpreter begins to
+//! exit: later `sys.modules` is emptied before the last finalisers run, and imports fail. Functions and classes
+//! are stored, not modules, as modules lose their contents at that time.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -117,11 +117,7 @@ pub static TOTAL_STATISTICS_TEXT: Name =
 pub static OS_CLOSE: Name = Name::new("os", "close");
 pub static OS_FSTAT: Name = Name::new("os", "fstat");
 
-static NAMES: [&Name; 47] = [
-    &ALLOCATION_RECORD,
-    &DEBUG,
-    &DEBUG_OF_ENVIRONMENT,
-    &REFUSE_ALL_BUT,
+static NAMES: [&Name; 41] = [
     &CHAIN_ADDRESS,
     &DEVICE_ARGUMENTS,
     &FUNCTION_ADDRESS,
@@ -150,8 +146,6 @@ static NAMES: [&Name; 47] = [
     &DEFRAGMENTATION_STATISTICS,
     &TRANSFER_STATISTICS,
     &EVICTION_STATISTICS,
-    &FAULT_REPORT,
-    &LEAKS,
     &LOAD_DUMP,
     &ALLOCATOR_HTML,
     &BUDGET_HTML,
@@ -167,6 +161,10 @@ static NAMES: [&Name; 47] = [
     &OS_FSTAT,
 ];
 
+/// Dataclasses, and what makes such: they would take a fifth of the time of an import.
+static LATER: [&Name; 6] =
+    [&ALLOCATION_RECORD, &DEBUG, &DEBUG_OF_ENVIRONMENT, &REFUSE_ALL_BUT, &FAULT_REPORT, &LEAKS];
+
 /// Returns the exception for an unknown keyword, with the one that may have been meant.
 #[cold]
 pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
@@ -177,10 +175,16 @@ pub fn unexpected_keyword(py: Python<'_>, function: &str, key: &str) -> PyErr {
     }
 }
 
-/// Looks up all names; called once, at the end of `vk_mem/__init__.py`.
+/// Looks up most names; called once, at the end of `vk_mem/__init__.py`.
 #[pyfunction]
 pub fn _look_up_names(py: Python<'_>) -> PyResult<()> {
     ERRORS.get(py, "VkMemError")?;
     FLAGS.get(py, "BufferUsage")?;
     NAMES.into_iter().try_for_each(|name| name.get(py).map(drop))
+}
+
+/// Looks up the rest, for a program that has an allocator, before imports fail.
+#[pyfunction]
+pub fn _look_up_other_names(py: Python<'_>) -> PyResult<()> {
+    LATER.into_iter().try_for_each(|name| name.get(py).map(drop))
 }

@@ -33,7 +33,7 @@ from vk_mem._vk_mem.objects.violation import Violation
 from vk_mem._vk_mem.objects.virtual_block import VirtualAllocation, VirtualBlock
 from vk_mem._vk_mem.objects.virtual_blocks import _Range, _VirtualBlocks
 from vk_mem._vk_mem.objects.watch import _EventCounter, _Watch
-from vk_mem._vk_mem.package import _look_up_names
+from vk_mem._vk_mem.package import _look_up_names, _look_up_other_names
 from vk_mem._vk_mem.process import _after_fork_in_child
 from vk_mem._vk_mem.trace import _Replayed, _TraceColumn, _TraceData
 from vk_mem._vk_mem.transfer import RegisteredArray, Transfer, Transfers, _TransferBatch
@@ -85,6 +85,7 @@ __all__ = [
     "_after_fork_in_child",
     "_close_all_at_exit",
     "_look_up_names",
+    "_look_up_other_names",
     "_record_ranges",
     "list_physical_devices",
     "record",
