@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import enum
 import inspect
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import contact_sheet
 import pytest
 from code_blocks import python_blocks, run
 from conftest import index_of_the_driver
+from gallery import GALLERY, differences, made
+from PIL import Image
 from support import run_python
 
 import vk_mem
@@ -53,6 +57,56 @@ def test_programs_of_a_page(
     # Each picture of a page was drawn by its programs.
     for name in PICTURE.findall(text_of(page)):
         assert (tmp_path / name).stat().st_size > 0, f"no program of {page.name} wrote {name}"
+
+
+def relative_texts() -> dict[str, str]:
+    return {page.relative_to(DOCS).as_posix(): text_of(page) for page in PAGES}
+
+
+def test_the_gallery_shows_each_picture_once() -> None:
+    pages = relative_texts()
+    assert len(made(pages)) >= 14
+    assert differences(pages) == []
+
+
+@pytest.mark.parametrize("change", ["left out", "twice", "new"])
+def test_a_picture_that_the_gallery_lacks_is_named(change: str) -> None:
+    pages = relative_texts()
+    line = next(it for it in pages[GALLERY].splitlines() if "(features/ring.svg)" in it)
+    picture, page, times = "features/ring.svg", "features/pools.md", 0
+    if change == "left out":
+        pages[GALLERY] = pages[GALLERY].replace(line, "")
+    elif change == "twice":
+        pages[GALLERY] += line
+        times = 2
+    else:
+        picture, page = "features/new.png", "features/many.md"
+        pages[page] += "![Something new](new.png)"
+    wrong = f"{GALLERY} shows {picture} of {page} {times} times, not once"
+    assert differences(pages) == [wrong]
+
+
+def test_the_gallery_names_the_page_and_the_call_of_each_picture() -> None:
+    pages = relative_texts()
+    for picture, page in made(pages).items():
+        entry = pages[GALLERY].split(f"({picture})\n")[1].split("\n![")[0]
+        assert f"]({page}" in entry, picture
+        call = re.search(rf'vk_mem\.view\.(\w+)\([^)"]*"{Path(picture).name}"', pages[page])
+        assert call and f"`vk_mem.view.{call[1]}(" in entry, picture
+
+
+def test_no_picture_is_called_as_a_page() -> None:
+    """One of both would be written over the other."""
+    pages = relative_texts()
+    assert not {Path(it).with_suffix(".html").as_posix() for it in pages} & made(pages).keys()
+
+
+@pytest.mark.driver
+def test_the_renderer_draws_for_the_gallery() -> None:
+    index_of_the_driver()
+    assert f"({contact_sheet.SHEET})" in text_of(DOCS / GALLERY)
+    with Image.open(io.BytesIO(contact_sheet.drawn(ROOT))) as sheet:
+        assert sheet.width > 3 * 320 and sheet.height > 4 * 180
 
 
 def test_most_programs_run() -> None:

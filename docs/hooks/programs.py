@@ -2,7 +2,8 @@
 
 `![alt](name.svg)` stands for a picture that a program of the page wrote as `name.svg`. It is put
 into the page inline, so that hovering shows its tooltips and it has the colours of the site's
-scheme. `![alt](name.html)` does so for a page of `vk_mem.view.html`.
+scheme. `![alt](name.html)` does so for a page of `vk_mem.view.html`, `![alt](name.png)` for a
+bitmap. The gallery shows them again, by their paths, without running anything.
 """
 
 from __future__ import annotations
@@ -17,37 +18,53 @@ import re
 import tempfile
 from pathlib import Path
 
+import contact_sheet
 from code_blocks import python_blocks, run
+from gallery import differences, pictures
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 log = logging.getLogger("mkdocs.hooks.programs")
 
-PICTURE = re.compile(r"!\[[^\]]*\]\(([\w-]+\.(?:svg|html))\)")
 HIDDEN = re.compile(r"<!--\s*hidden\b.*?-->\n?", re.DOTALL)
-IMAGE = re.compile(r'<p><img alt="([^"]*)" src="([\w-]+\.(svg|html))" ?/?></p>')
+IMAGE = re.compile(r'<p><img alt="([^"]*)" src="([\w./-]+\.(svg|html|png))" ?/?></p>')
+SHEET = re.compile(rf"!\[[^\]]*\]\({re.escape(contact_sheet.SHEET)}\)")
 DARK = "@media(prefers-color-scheme:dark){"
 
-_made: dict[str, str] = {}
+_made: dict[str, bytes] = {}
+_no_sheet: str | None = None
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Runs the programs of each page that shows a picture."""
+    global _no_sheet
     _made.clear()
-    for file in list(files.documentation_pages()):
-        text = Path(str(file.abs_src_path)).read_text(encoding="utf-8")
-        for name, content in _pictures(text, file.src_uri).items():
-            uri = posixpath.join(posixpath.dirname(file.src_uri), name)
-            if uri in _made:
-                log.warning("%s: another page has a picture %s", file.src_uri, uri)
+    texts = {
+        it.src_uri: Path(str(it.abs_src_path)).read_text(encoding="utf-8")
+        for it in files.documentation_pages()
+    }
+    pages = {it.dest_uri for it in files.documentation_pages()}
+    for page, text in texts.items():
+        for name, content in _pictures(text, page).items():
+            uri = posixpath.join(posixpath.dirname(page), name)
+            if uri in _made or uri in pages:
+                log.warning("%s: another page or picture is called %s", page, uri)
             _made[uri] = content
-            files.append(File.generated(config, uri, content=content))
+    if any(SHEET.search(text) for text in texts.values()):
+        _no_sheet = contact_sheet.why_not()
+        if _no_sheet is None:
+            root = Path(config.config_file_path).parent
+            _made[contact_sheet.SHEET] = contact_sheet.drawn(root)
+    for uri, content in _made.items():
+        files.append(File.generated(config, uri, content=content))
+    for line in differences(texts):
+        log.warning(line)
     return files
 
 
-def _pictures(text: str, page: str) -> dict[str, str]:
-    names = PICTURE.findall(text)
+def _pictures(text: str, page: str) -> dict[str, bytes]:
+    names = pictures(page, text)
     if not names:
         return {}
     there = os.getcwd()
@@ -57,13 +74,16 @@ def _pictures(text: str, page: str) -> dict[str, str]:
             with contextlib.redirect_stdout(io.StringIO()):
                 # Call sites in the pictures name the page, not a path of this machine.
                 run(python_blocks(text), page)
-            return {name: Path(name).read_text(encoding="utf-8") for name in names}
+            return {name: Path(name).read_bytes() for name in names}
         finally:
             os.chdir(there)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leaves out what only runs."""
+    """Leaves out what only runs, and says why what could not be drawn is missing."""
+    if _no_sheet is not None:
+        note = f'!!! note "Not drawn in this build"\n    {_no_sheet}'
+        markdown = SHEET.sub(lambda _: note, markdown)
     return HIDDEN.sub("", markdown)
 
 
@@ -73,13 +93,17 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
     def shown(found: re.Match[str]) -> str:
         alt, name, kind = found.groups()
-        content = _made.get(posixpath.join(folder, name))
+        content = _made.get(posixpath.normpath(posixpath.join(folder, name)))
         if content is None:
             return found[0]
         if kind == "html":
-            inner = f'<iframe src="{name}" title="{alt}" loading="lazy"></iframe>'
+            # A timeline stands below the map.
+            tall = ' class="tall"' if b'data-kind="trace"' in content else ""
+            inner = f'<iframe{tall} src="{name}" title="{alt}" loading="lazy"></iframe>'
+        elif kind == "png":
+            inner = f'<img src="{name}" alt="{alt}" loading="lazy">'
         else:
-            inner = _inline(content, html.unescape(alt))
+            inner = _inline(content.decode("utf-8"), html.unescape(alt))
         link = f'<a href="{name}">by itself</a>'
         return (
             f'<figure class="vkm-picture">{inner}<figcaption>{alt} ({link})</figcaption></figure>'

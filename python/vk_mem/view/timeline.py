@@ -85,8 +85,8 @@ def _summary(header: Header) -> Iterator[str]:
     yield ", ".join(parts)
     if header["played"]:
         yield (
-            "The trace does not say what was where: it was played on a simulated "
-            f"{header['device']}, and the places are those of that."
+            "The trace does not say what was where: the places are those of a simulated device on "
+            f"which it was played ({header['device']})."
         )
 
 
