@@ -15,6 +15,7 @@ import pytest
 from code_blocks import python_blocks, run
 from conftest import index_of_the_driver
 from gallery import GALLERY, differences, made
+from links import public
 from PIL import Image
 from support import run_python
 
@@ -57,6 +58,27 @@ def test_programs_of_a_page(
     # Each picture of a page was drawn by its programs.
     for name in PICTURE.findall(text_of(page)):
         assert (tmp_path / name).stat().st_size > 0, f"no program of {page.name} wrote {name}"
+
+
+def is_a_call(code: str) -> bool:
+    """Whether it is something of the package that a program or a shell can call."""
+    if code.startswith("vk-mem "):
+        return True
+    found = re.fullmatch(r"([A-Za-z_][\w.]*)(?:\(.*\))?", code.removeprefix("vk_mem."))
+    member = f".{found[1].split('.')[-1]}" if found else ""
+    return found is not None and any(it == found[1] or it.endswith(member) for it in public())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [it for it in PAGES if it.parent.name == "features" and it.name != "index.md"],
+    ids=lambda it: it.stem,
+)
+def test_a_page_begins_with_the_question_that_it_answers(page: Path) -> None:
+    _, question, answer = text_of(page).split("\n\n")[:3]
+    assert re.fullmatch(r"\*[A-Z][^*]+\?\*", question), question
+    first_two = " ".join(re.split(r"(?<=\.)\s+", answer)[:2])
+    assert any(is_a_call(code) for code in CODE.findall(first_two)), first_two
 
 
 def relative_texts() -> dict[str, str]:
