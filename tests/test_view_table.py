@@ -20,7 +20,9 @@ from browser import (
 )
 from pictures import MIB, large_dump, make_dump, mixed_dump, pool, region, without
 
+import vk_mem
 from vk_mem.dump import Block
+from vk_mem.flags import BufferUsage
 
 # ---- search, filters, table ----
 
@@ -97,6 +99,69 @@ def test_the_table_sorts(opened: Callable[..., Any]) -> None:
     assert rows_shown(page)[:2] == ["mesh", "shadows"]
     page.click("#columns button:has-text('Use')")
     assert rows_shown(page)[0] == "mesh"
+
+
+@pytest.mark.parametrize("width", [880, 1100, 1300])
+def test_the_place_is_not_cut_off(opened: Callable[..., Any], width: int) -> None:
+    """Neither the block in a pool with a long name nor the column, beside a scroll bar."""
+    whole = Block("12", MIB, (region(0, MIB, 4, "sampled"),))
+    pools = (
+        pool(whole, type_name="Type 10"),
+        pool(whole, type_name="Type 10", name="1 - terrain that is streamed from a file"),
+        pool(dedicated=(region(0, 3 * MIB, 5, "target"),), type_name="Type 11"),
+    )
+    page = opened(make_dump(*pools), width=width)
+    page.evaluate("() => { document.getElementById('rows').style.marginRight = '15px' }")
+    settle(page)
+    places = page.eval_on_selector_all(
+        ".row:not([hidden])",
+        """(rows) => rows.map((row) => { const cell = row.lastChild;
+             const end = row.getBoundingClientRect().right - cell.getBoundingClientRect().right;
+             return [cell.textContent, cell.scrollWidth <= cell.clientWidth && end >= 9] })""",
+    )
+    texts = ["Type 11 / \u2013", "Type 10 / 12", "pool 1 / 12"]
+    assert sorted(places) == sorted([text, True] for text in texts)
+    title = "Type 10, pool 1 - terrain that is streamed from a file, block 12"
+    assert page.get_attribute(".row span:has-text('pool 1 / 12')", "title") == title
+
+
+def test_margins_and_quarantine_have_filters(opened: Callable[..., Any]) -> None:
+    debug = vk_mem.Debug(detect_corruption=True, margin=64 << 10, quarantine="64M")
+    device = vk_mem.SimulatedDevice("discrete-8gib")
+    with vk_mem.Allocator(device, preferred_block_size=2 * MIB, debug=debug) as allocator:
+        usage = BufferUsage.VERTEX_BUFFER
+        meshes = allocator.create_buffers([MIB // 4] * 3, usage, names=["a", "b", "c"])
+        meshes[1].destroy()
+        page = opened(allocator.snapshot())
+        allocator.destroy_many([meshes[0], meshes[2]])
+    dimmed = page.evaluate("vkMem.data.header.themes.light.dimmed")
+
+    def colours() -> list[str]:
+        """In the middle of each row of the block, from left to right, but of what is free."""
+        rows = page.evaluate(
+            """() => { const { data, map } = vkMem, found = [];
+               for (let row = 0; row < data.count; row++) {
+                 const rect = data.kind[row] === data.freeKind ? null : map.rectOf(row);
+                 const box = map.canvas.getBoundingClientRect();
+                 if (rect) found.push([box.x + rect.x + rect.width / 2, box.y + rect.y + 3]);
+               }
+               return found.sort((a, b) => a[0] - b[0]) }"""
+        )
+        return [colour_at(page, x, y) for x, y in rows]
+
+    margin, held, mesh = (kind_colour(page, it) for it in ("margin", "quarantine", "vertex"))
+    assert set(colours()) == {margin, held, mesh}
+    page.click("#legend button:has-text('Margin')")
+    settle(page)
+    assert set(colours()) == {dimmed, held, mesh}
+    assert sorted(rows_shown(page)) == ["a", "c"]
+    page.click("#legend button:has-text('In quarantine')")
+    settle(page)
+    assert set(colours()) == {dimmed, mesh}
+    assert page.inner_text("#found") == "2 allocations of 512 KiB"
+    page.click("#clear")
+    search(page, "c")
+    assert set(colours()) == {dimmed, mesh}
 
 
 def test_the_table_has_only_the_rows_in_sight(opened: Callable[..., Any]) -> None:

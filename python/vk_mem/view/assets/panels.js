@@ -64,10 +64,8 @@ function showLegend(state) {
     chip(kind.title, () => (state.colourBy === "kind" ? kind : null), state.filter.kinds, number);
   });
   data.kinds.forEach((kind, number) => {
-    if (!present.has(number) || !kind.held) return;
-    const swatch = element("i");
-    swatches.push([swatch, () => kind]);
-    legend.append(element("span", { className: "chip" }, swatch, kind.title));
+    if (present.has(number) && kind.held)
+      chip(kind.title, () => kind, state.filter.kinds, number);
   });
   const free = element("i", { className: "free-chip" });
   legend.append(element("span", { className: "chip" }, free, "Free"));

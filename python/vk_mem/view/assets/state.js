@@ -58,7 +58,7 @@ function textsWith(texts, wanted) {
 
 function applyFilter(state) {
   const { data, filter, match } = state;
-  const { columns, size, kind, isAllocation } = data;
+  const { columns, size, kind, freeKind, isAllocation } = data;
   const hits = filter.text ? textsWith(data.texts, filter.text) : null;
   const smallest = filter.smallest ?? 0, largest = filter.largest ?? Infinity;
   const hiddenKind = new Uint8Array(data.kinds.length);
@@ -67,13 +67,18 @@ function applyFilter(state) {
   for (const side of filter.sides) hiddenSide[side] = 1;
   state.filtered = Boolean(filter.text || filter.place || smallest > 0 || largest < Infinity ||
     filter.kinds.size || filter.sides.size || filter.group !== null);
+  // Margins and what is in quarantine have neither name nor group to ask for.
+  const asked = hits || smallest > 0 || largest < Infinity || filter.group !== null;
   let found = 0, bytes = 0;
   for (const bar of data.bars) {
     const here = inPlace(data, bar, filter.place);
     for (let row = bar.first, end = bar.first + bar.rows; row < end; row++) {
-      const ok = here && isAllocation[row] &&
-        !hiddenKind[kind[row]] && !hiddenSide[changeOf(data, row)] &&
-        size[row] >= smallest && size[row] <= largest &&
+      const seen = here && !hiddenKind[kind[row]] && !hiddenSide[changeOf(data, row)];
+      if (!isAllocation[row]) {
+        match[row] = seen && !asked && kind[row] !== freeKind ? 1 : 0;
+        continue;
+      }
+      const ok = seen && size[row] >= smallest && size[row] <= largest &&
         (filter.group === null || data.group[row] === filter.group) &&
         (!hits || hits[columns.name[row]] || hits[columns.data[row]] || hits[columns.site[row]]);
       match[row] = ok ? 1 : 0;

@@ -216,10 +216,14 @@ function useText(state, row) {
   return data.kinds[data.kind[row]].title;
 }
 
-// `Type 3 / 0`, short; dedicated memory has no block.
+// `Type 3 / 0`, `pool 1 / 0` of a pool that is called `1 - ring`, and `2: Type 3 / 0` of allocator 2: short,
+// so that the block is not cut off. Dedicated memory has no block.
 function shortPlace(data, row) {
-  const bar = barOf(data, row);
-  return visible(`${bar.pool.title} / ${bar.dedicated ? "–" : bar.id}`);
+  const bar = barOf(data, row), { name, title } = bar.pool;
+  const number = /^(\d+)( - |$)/.exec(name ?? "");
+  const [, type, allocator] = /^(.*?)(?: of allocator (\d+))?$/s.exec(title);
+  const where = `${allocator ? `${allocator}: ` : ""}${number ? `pool ${number[1]}` : type}`;
+  return visible(`${where} / ${bar.dedicated ? "–" : bar.id}`);
 }
 
 // `Type 3, block 0`
