@@ -1,7 +1,7 @@
 //! Mapping, flushing and invalidating allocations.
 
 use crate::allocator::Allocator;
-use crate::device::{CallError, HostAddress, MemoryRange};
+use crate::device::{DeviceError, HostAddress, MemoryRange};
 use crate::error::{Error, FailedItem};
 use crate::handle::AllocationId;
 use crate::pools::memory_object::{MappedHold, MemoryObject};
@@ -18,7 +18,8 @@ impl Allocator {
     /// [`Error::UseAfterFree`] if the id is stale.
     pub fn map(&self, id: AllocationId) -> Result<HostAddress, Error> {
         let ((), memory, offset, _) = self.update_tag(id, |_| ())?;
-        let address = memory.map()?;
+        let address =
+            memory.map().inspect_err(|error| self.tell_failed("vkMapMemory", Some(id), error))?;
         // Counted after the driver has mapped it, so that a failed map does not count and a free or unmap
         // of another thread cannot undo a map that has not happened yet.
         let counted = self.update_tag(id, |tag| match tag.map_count.checked_add(1) {
@@ -91,9 +92,8 @@ impl Allocator {
     /// # Errors
     /// The errors of [`flush`](Self::flush), with the index of the range.
     pub fn flush_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
-        self.synchronise(ranges, |ranges| {
-            let flushed = self.device().flush(ranges);
-            flushed.map_err(|error| error.of("vkFlushMappedMemoryRanges"))
+        self.synchronise("vkFlushMappedMemoryRanges", ranges, |ranges| {
+            self.device().flush(ranges)
         })?;
         if is_active() {
             self.recorder().tell_of_many(ranges.len(), &Told::Flush(ranges));
@@ -106,10 +106,8 @@ impl Allocator {
     /// # Errors
     /// The errors of [`flush`](Self::flush), with the index of the range.
     pub fn invalidate_many(&self, ranges: &[HostRange]) -> Result<(), FailedItem> {
-        self.synchronise(ranges, |ranges| {
-            let invalidated = self.device().invalidate(ranges);
-            invalidated.map_err(|error| error.of("vkInvalidateMappedMemoryRanges"))
-        })?;
+        let function = "vkInvalidateMappedMemoryRanges";
+        self.synchronise(function, ranges, |ranges| self.device().invalidate(ranges))?;
         if is_active() {
             self.recorder().tell_of_many(ranges.len(), &Told::Invalidate(ranges));
         }
@@ -126,8 +124,9 @@ impl Allocator {
 
     fn synchronise(
         &self,
+        function: &'static str,
         ranges: &[HostRange],
-        call: impl FnOnce(&[MemoryRange]) -> Result<(), CallError>,
+        call: impl FnOnce(&[MemoryRange]) -> Result<(), DeviceError>,
     ) -> Result<(), FailedItem> {
         // Each stays mapped until the driver call returns: another thread may unmap it meanwhile.
         let (mut asked, mut held) = (Vec::new(), Vec::new());
@@ -141,7 +140,12 @@ impl Allocator {
         if asked.is_empty() {
             return Ok(());
         }
-        call(&asked).map_err(|error| FailedItem { index: 0, error: error.into() })
+        call(&asked).map_err(|error| {
+            let error = Error::from(error.of(function));
+            let id = Some(ranges[0].id).filter(|_| ranges.len() == 1);
+            self.tell_failed(function, id, &error);
+            FailedItem { index: 0, error }
+        })
     }
 
     /// Returns the rounded range for the driver and a guard that keeps it mapped; `None` if nothing is to

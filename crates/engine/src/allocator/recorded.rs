@@ -6,7 +6,7 @@ use super::Allocator;
 use crate::allocator::alias::AliasRequest;
 use crate::device::{MemoryAllocateInfo, MemoryHandle};
 use crate::error::{Error, FailedItem};
-use crate::handle::{Allocation, PoolId, PoolKey};
+use crate::handle::{Allocation, AllocationId, PoolId, PoolKey};
 use crate::recording::{Recorder, RecorderSlot, Subject, Told, is_active, with_subjects};
 use crate::request::{AllocationRequest, ImportRequest};
 
@@ -77,6 +77,13 @@ impl Allocator {
         if is_active() {
             self.recorder().tell_now(&told());
         }
+    }
+
+    /// Tells those who record the allocator that a Vulkan function failed, for an allocation if it has one.
+    #[cold]
+    #[inline(never)]
+    pub fn tell_failed(&self, function: &'static str, id: Option<AllocationId>, error: &Error) {
+        self.tell_recorder(|| Told::Failed(function, id, error));
     }
 
     #[cold]

@@ -95,6 +95,9 @@ pub enum Told<'a> {
     Flush(&'a [HostRange]),
     /// Device writes were made visible to the host.
     Invalidate(&'a [HostRange]),
+    /// A Vulkan function failed, other than for an allocation or a pool: its name, and the allocation that it was
+    /// called for.
+    Failed(&'static str, Option<AllocationId>, &'a Error),
     /// A frame began.
     Frame(u64),
     /// The driver was asked for usage and budgets; empty blocks of heaps above it were given back if `trims`.

@@ -73,6 +73,7 @@ pub(super) enum What {
         ranges: Box<[HostRange]>,
         invalidates: bool,
     },
+    Failed(&'static str, Option<AllocationId>, Box<RawFailure>),
     Frame(u64),
     QueryBudget(bool),
     Budget {
@@ -216,6 +217,7 @@ impl What {
             Told::Unmap(id) => Self::Unmap(id),
             Told::Flush(ranges) => Self::Flush { ranges: ranges.into(), invalidates: false },
             Told::Invalidate(ranges) => Self::Flush { ranges: ranges.into(), invalidates: true },
+            Told::Failed(function, id, error) => Self::Failed(function, id, RawFailure::of(error)),
             Told::Frame(frame) => Self::Frame(frame),
             Told::QueryBudget { trims } => Self::QueryBudget(trims),
             Told::Budget { heap, block_count, block_bytes, usage, budget } => {

@@ -214,6 +214,12 @@ impl Writing {
                     self.push(head, Call::DestroyPool { pool });
                 }
             }
+            What::Failed(function, id, why) => {
+                let object = id.and_then(|id| self.numbers.get(of, id)).map(Object::Allocation);
+                if let Some(failure) = failure(why) {
+                    self.push(head, Call::Failed { function, object, failure });
+                }
+            }
             What::QueryBudget(trims) => self.push(head, Call::QueryBudget { trims: *trims }),
             What::Budget { heap, block_count, block_bytes, usage, budget } => {
                 let (allocation_count, allocation_bytes) = self.live_in_heap(of, *heap);

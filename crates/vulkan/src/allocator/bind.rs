@@ -51,7 +51,12 @@ impl DeviceAllocator {
                 "bind_next needs {call}: Vulkan 1.1 or VK_KHR_bind_memory2, which is not enabled on this \
                  device"
             )),
-            error => self.bind_error(call, error, allocation.memory_type_index, allocation.size),
+            error => {
+                let error =
+                    self.bind_error(call, error, allocation.memory_type_index, allocation.size);
+                self.engine().tell_failed(call, Some(allocation.id), &error);
+                error
+            }
         })
     }
 
@@ -120,7 +125,11 @@ impl DeviceAllocator {
     ) -> Result<(), Error> {
         // SAFETY: the caller guarantees valid both.
         let bound = unsafe { K::bind(&**self.driver(), handle, to.memory, to.offset) };
-        bound.map_err(|error| self.bind_error(K::BIND, error, to.memory_type_index, to.size))
+        bound.map_err(|error| {
+            let error = self.bind_error(K::BIND, error, to.memory_type_index, to.size);
+            self.engine().tell_failed(K::BIND, Some(to.id), &error);
+            error
+        })
     }
 
     /// Binds a handle to its memory; if that fails, it is destroyed, and the memory is freed after that:
@@ -139,6 +148,7 @@ impl DeviceAllocator {
         // SAFETY: the caller guarantees valid both.
         if let Err(error) = unsafe { K::bind(&**self.driver(), handle, memory, offset) } {
             let error = self.bind_error(K::BIND, error, memory_type_index, size);
+            self.engine().tell_failed(K::BIND, Some(id), &error);
             // SAFETY: the caller guarantees a valid handle.
             let error = unsafe { self.destroy_after::<K>(handle, error) };
             self.free_after(id);

@@ -286,7 +286,9 @@ impl DeviceAllocator {
     ) -> Result<K::Handle, Error> {
         let driver = &**self.driver();
         // SAFETY: the caller guarantees a valid create info.
-        let (handle, dedicated) = unsafe { K::create(self, info, handle_types, direction)? };
+        let created = unsafe { K::create(self, info, handle_types, direction) };
+        let (handle, dedicated) =
+            created.inspect_err(|error| self.engine().tell_failed(K::CREATE, None, error))?;
         // SAFETY: the handle was just created.
         request.requirements = unsafe { K::requirements(driver, handle) };
         request.requirements.requires_dedicated |= dedicated;
