@@ -38,7 +38,7 @@ def hostile_connections(seed: int, budget: Budget) -> None:
         names = ["x" * 300, "\x1b[31m", '"\\\n', None]
         buffers = [allocator.create_buffer(64, TRANSFER, name=name) for name in names]
         before = descriptors()
-        server = vk_mem.serve_stats(path, allocator, interval=INTERVAL)
+        server = vk_mem.serve_stats(path, allocator, interval=INTERVAL, may_record=True)
         lasting: list[socket.socket] = []
         for number, dice in budget.cases(seed):
             with budget.case(seed, number):
@@ -60,6 +60,9 @@ def hostile_connections(seed: int, budget: Budget) -> None:
             assert not os.path.lexists(path)
             assert "vk-mem statistics" not in [it.name for it in threading.enumerate()]
             assert descriptors() == before
+            for file in Path(folder).glob("*.vkmem"):
+                vk_mem.trace.load(file)
+                budget.counted["recordings that were read"] += 1
         allocator.destroy_many(buffers)
 
 
@@ -154,6 +157,25 @@ def sent_descriptors(path: str, dice: random.Random, lasting: list[socket.socket
         socket.send_fds(client, [b"x"], [file.fileno()] * dice.randrange(1, 9))
 
 
+def asked_for_a_recording(path: str, dice: random.Random, lasting: list[socket.socket]) -> None:
+    client = connected(path)
+    file = Path(path).with_name(f"{dice.randrange(20)}.vkmem")
+    client.sendall(json.dumps({"record": str(file)}).encode() + b"\n" * dice.randrange(3))
+    if dice.random() < 0.5:
+        client.close()
+    else:
+        lasting.append(client)
+
+
+def asked_wrongly(path: str, dice: random.Random, lasting: list[socket.socket]) -> None:
+    asked = {"record": dice.choice([*VALUES, "/dev/null", "x.vkmem", path])}
+    line = dice.choice([json.dumps(asked).encode(), *JUNK])
+    client = connected(path)
+    lasting.append(client)
+    for part in pieces(line + b"\n" * dice.randrange(3), dice):
+        client.sendall(part)
+
+
 Way = Callable[[str, random.Random, list[socket.socket]], None]
 WAYS: tuple[Way, ...] = (
     left_at_once,
@@ -165,6 +187,8 @@ WAYS: tuple[Way, ...] = (
     came_in_crowds,
     asked_like_a_browser,
     sent_descriptors,
+    asked_for_a_recording,
+    asked_wrongly,
 )
 
 
