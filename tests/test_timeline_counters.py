@@ -233,15 +233,17 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("is_live", [False, True], ids=["exported", "live"])
 @pytest.mark.parametrize("profile", CASES)
-def test_counters_are_the_statistics(profile: str, tmp_path: Path) -> None:
-    path = tmp_path / "program.vkmem"
+def test_counters_are_the_statistics(profile: str, is_live: bool, tmp_path: Path) -> None:
+    path = tmp_path / ("x.pftrace" if is_live else "program.vkmem")
     with allocator_of(profile, **CASES[profile]) as allocator:
         program = Program(allocator, 7)
         with vk_mem.record(allocator, path) as recording:
             program.run(recording, MOMENTS)
         program.finish()
-    load(path).to_perfetto(tmp_path / "x.pftrace")
+    if not is_live:
+        load(path).to_perfetto(tmp_path / "x.pftrace")
     read = {name: timelines.read(tmp_path / "x.pftrace", name) for name in timelines.READERS}
     check(program, read["own"], shares_heap=profile == "integrated")
     assert read["official"] == read["own"]

@@ -110,6 +110,28 @@ def unknown_fields(message: Any) -> list[int]:
     return found
 
 
+def complete(data: bytes) -> bytes:
+    """What of a file that was cut off is whole packets."""
+    at = end = 0
+    while at < len(data):
+        assert data[at] == 0x0A
+        at += 1
+        size = shift = 0
+        while at < len(data):
+            size |= (data[at] & 0x7F) << shift
+            shift += 7
+            at += 1
+            if data[at - 1] < 0x80:
+                break
+        else:
+            break
+        at += size
+        if at > len(data):
+            break
+        end = at
+    return data[:end]
+
+
 READERS = {"own": own_packets, "official": official_packets}
 
 

@@ -13,6 +13,7 @@ mod field;
 mod format;
 mod json;
 mod numbering;
+mod objects;
 mod page;
 mod perfetto;
 mod progress;

@@ -1,9 +1,10 @@
 //! [`Usage`]: what is held and live after each event of a trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Call, Event, MoveResult};
 use crate::numbering::{Numbering, makes_allocation};
+use crate::objects::Objects;
 use crate::trace::Trace;
 use crate::values::Placed;
 use vkmem_engine::{DeviceInfo, MoveKind};
@@ -64,52 +65,55 @@ struct Live {
 ///
 /// A memory object belongs to the pool of the first allocation in it; the trace does not say more of it.
 #[derive(Debug)]
-pub struct Usage<'t> {
-    device: Option<&'t DeviceInfo>,
+pub struct Usage {
+    /// The heap of each memory type.
+    heap_of: Vec<usize>,
     total: Held,
     heaps: Vec<Held>,
     types: Vec<Held>,
     pools: BTreeMap<u32, Held>,
-    memory_places: Numbering,
-    memories: Vec<Option<Memory>>,
-    allocation_places: Numbering,
-    allocations: Vec<Option<Live>>,
+    memories: Objects<Memory>,
+    allocations: Objects<Live>,
     /// Memory objects that were allocated since the last call that could own them.
-    fresh: Vec<u32>,
+    fresh: BTreeSet<u32>,
     /// Pools whose figures the last event has changed.
     touched: Vec<u32>,
+    /// Whether anything was in each memory type, and those for which the last event was the first.
+    used: Vec<bool>,
+    newly_used: Vec<usize>,
 }
 
-fn table<T: Clone>(places: &Numbering) -> Vec<Option<T>> {
-    vec![None; places.len()]
-}
-
-fn slot<'a, T>(
-    places: &Numbering,
-    table: &'a mut [Option<T>],
-    number: u32,
-) -> Option<&'a mut Option<T>> {
-    places.place(number).and_then(|place| table.get_mut(place))
-}
-
-impl<'t> Usage<'t> {
+impl Usage {
     /// Begins before the first event of a trace.
-    pub fn new(trace: &'t Trace) -> Self {
-        let device = trace.description().device.as_ref();
-        let memory_places = Numbering::of_memories(trace);
-        let allocation_places = Numbering::of_objects(trace, makes_allocation);
+    pub fn new(trace: &Trace) -> Self {
+        let memories = Objects::placed(Numbering::of_memories(trace));
+        let allocations = Objects::placed(Numbering::of_objects(trace, makes_allocation));
+        Self::begin(trace.description().device.as_ref(), memories, allocations)
+    }
+
+    /// Begins before the first of events that still come, on the device that they have, if they are of one.
+    pub fn growing(device: Option<&DeviceInfo>) -> Self {
+        Self::begin(device, Objects::growing(), Objects::growing())
+    }
+
+    fn begin(
+        device: Option<&DeviceInfo>,
+        memories: Objects<Memory>,
+        allocations: Objects<Live>,
+    ) -> Self {
+        let types = device.map_or(&[][..], |it| &it.types);
         Self {
-            device,
+            heap_of: types.iter().map(|it| it.heap_index as usize).collect(),
             total: Held::default(),
             heaps: vec![Held::default(); device.map_or(0, |it| it.heaps.len())],
-            types: vec![Held::default(); device.map_or(0, |it| it.types.len())],
+            types: vec![Held::default(); types.len()],
             pools: BTreeMap::new(),
-            memories: table(&memory_places),
-            allocations: table(&allocation_places),
-            memory_places,
-            allocation_places,
-            fresh: Vec::new(),
+            memories,
+            allocations,
+            fresh: BTreeSet::new(),
             touched: Vec::new(),
+            used: vec![false; types.len()],
+            newly_used: Vec::new(),
         }
     }
 
@@ -135,13 +139,13 @@ impl<'t> Usage<'t> {
 
     /// Returns the size in bytes, memory type and memory object of a live allocation.
     pub(crate) fn allocation(&self, number: u32) -> Option<(u64, Option<u32>, Option<u32>)> {
-        let live = self.allocations.get(self.allocation_places.place(number)?)?.as_ref()?;
+        let live = self.allocations.get(number)?;
         Some((live.size, live.memory_type, live.memory))
     }
 
     /// Returns memory type and size in bytes of a memory object that is held.
     pub(crate) fn memory(&self, number: u32) -> Option<(Option<u32>, u64)> {
-        let memory = self.memories.get(self.memory_places.place(number)?)?.as_ref()?;
+        let memory = self.memories.get(number)?;
         Some((memory.memory_type, memory.size))
     }
 
@@ -150,9 +154,15 @@ impl<'t> Usage<'t> {
         &self.touched
     }
 
+    /// Returns the memory types that nothing was in before the last event.
+    pub(crate) fn newly_used_types(&self) -> &[usize] {
+        &self.newly_used
+    }
+
     /// Takes an event.
     pub fn apply(&mut self, event: &Event<'_>) {
         self.touched.clear();
+        self.newly_used.clear();
         match &event.call {
             Call::AllocateMemory { memory: Some(number), memory_type, size, .. } => {
                 self.hold(*number, *memory_type, *size);
@@ -197,9 +207,12 @@ impl<'t> Usage<'t> {
             && let Some(of_type) = self.types.get_mut(memory_type)
         {
             change(of_type);
-            let heap = self.device.map(|it| it.heap_of(memory_type as u32) as usize);
-            if let Some(of_heap) = heap.and_then(|it| self.heaps.get_mut(it)) {
+            if let Some(of_heap) = self.heaps.get_mut(self.heap_of[memory_type]) {
                 change(of_heap);
+            }
+            if !self.used[memory_type] {
+                self.used[memory_type] = true;
+                self.newly_used.push(memory_type);
             }
         }
         if let Some(pool) = pool
@@ -211,26 +224,23 @@ impl<'t> Usage<'t> {
     }
 
     fn hold(&mut self, number: u32, memory_type: Option<u32>, size: u64) {
-        let Some(slot) = slot(&self.memory_places, &mut self.memories, number) else { return };
-        if slot.is_some() {
-            return;
+        let is_held = self.memories.get(number).is_some();
+        if !is_held && self.memories.insert(number, Memory { memory_type, size, owner: None }) {
+            self.fresh.insert(number);
+            self.each(memory_type, None, |it| it.hold(size, true));
         }
-        *slot = Some(Memory { memory_type, size, owner: None });
-        self.fresh.push(number);
-        self.each(memory_type, None, |it| it.hold(size, true));
     }
 
     fn give_back(&mut self, number: u32) {
-        let slot = slot(&self.memory_places, &mut self.memories, number);
-        let Some(memory) = slot.and_then(Option::take) else { return };
+        let Some(memory) = self.memories.remove(number) else { return };
+        self.fresh.remove(&number);
         let owner = memory.owner.flatten();
         self.each(memory.memory_type, owner, |it| it.hold(memory.size, false));
     }
 
     /// Notes whom a memory object belongs to, unless it is known; returns whom it belongs to.
     fn own(&mut self, number: u32, owner: Owner) -> Owner {
-        let slot = slot(&self.memory_places, &mut self.memories, number);
-        let Some(memory) = slot.and_then(Option::as_mut) else { return owner };
+        let Some(memory) = self.memories.get_mut(number) else { return owner };
         if let Some(known) = memory.owner {
             return known;
         }
@@ -252,17 +262,13 @@ impl<'t> Usage<'t> {
         let memory_type = placed.and_then(|it| it.memory_type);
         let offset = placed.map_or(0, |it| it.offset);
         let live = Live { size, memory_type, pool, memory, offset, reserved: None };
-        let Some(slot) = slot(&self.allocation_places, &mut self.allocations, number) else {
-            return;
-        };
-        if slot.replace(live).is_none() {
+        if self.allocations.insert(number, live) {
             self.each(memory_type, pool, |it| it.allocate(size, true));
         }
     }
 
     fn free(&mut self, number: u32) {
-        let slot = slot(&self.allocation_places, &mut self.allocations, number);
-        let Some(live) = slot.and_then(Option::take) else { return };
+        let Some(live) = self.allocations.remove(number) else { return };
         self.each(live.memory_type, live.pool, |it| it.allocate(live.size, false));
         if let Some(bytes) = live.reserved {
             self.each(live.memory_type, live.pool, |it| it.allocate(bytes, false));
@@ -270,8 +276,7 @@ impl<'t> Usage<'t> {
     }
 
     fn resize(&mut self, number: u32, size: u64) {
-        let slot = slot(&self.allocation_places, &mut self.allocations, number);
-        let Some(live) = slot.and_then(Option::as_mut) else { return };
+        let Some(live) = self.allocations.get_mut(number) else { return };
         let (old, memory_type, pool) = (live.size, live.memory_type, live.pool);
         live.size = size;
         self.each(memory_type, pool, |it| {
@@ -282,8 +287,7 @@ impl<'t> Usage<'t> {
 
     /// A destination counts as an allocation of its own until the move ends; of a slide only the gap below it does.
     fn propose(&mut self, number: u32, kind: MoveKind, placed: &Placed) {
-        let slot = slot(&self.allocation_places, &mut self.allocations, number);
-        let Some(live) = slot.and_then(Option::as_mut) else { return };
+        let Some(live) = self.allocations.get_mut(number) else { return };
         if live.reserved.is_some() {
             return;
         }
@@ -298,16 +302,14 @@ impl<'t> Usage<'t> {
 
     /// The old place of an allocation that moves is one of its own from now on.
     fn keep_source(&mut self, number: u32, of: u32) {
-        let slot = slot(&self.allocation_places, &mut self.allocations, of);
-        let Some(Some(live)) = slot.map(|it| *it) else { return };
-        let Live { size, memory_type, pool, memory, offset, .. } = live;
+        let Some(live) = self.allocations.get(of) else { return };
+        let Live { size, memory_type, pool, memory, offset, .. } = *live;
         let placed = Placed { memory_type, memory, offset, is_dedicated: false };
         self.allocate(number, pool, size, Some(placed));
     }
 
     fn end_move(&mut self, number: u32, result: MoveResult, placed: Option<Placed>) {
-        let slot = slot(&self.allocation_places, &mut self.allocations, number);
-        let Some(live) = slot.and_then(Option::as_mut) else { return };
+        let Some(live) = self.allocations.get_mut(number) else { return };
         if let Some(placed) = placed {
             (live.memory, live.offset) = (placed.memory.or(live.memory), placed.offset);
         }

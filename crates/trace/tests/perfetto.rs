@@ -110,6 +110,8 @@ struct Decoded {
     bound: BTreeMap<u64, i64>,
     start: u64,
     packets: usize,
+    /// How often the sequence began anew.
+    restarts: u32,
 }
 
 fn decode(bytes: &[u8]) -> Decoded {
@@ -121,12 +123,19 @@ fn decode(bytes: &[u8]) -> Decoded {
         decoded.packets += 1;
         assert_eq!(packet.number(10), Some(1));
         if let Some(snapshot) = packet.message(6) {
-            assert_eq!((packet.number(13), packet.number(87)), (Some(3), Some(1)));
+            let is_first = decoded.packets == 1;
+            assert_eq!((packet.number(13), packet.number(87)), (Some(3), is_first.then_some(1)));
             assert_eq!(packet.message(59).expect("defaults").number(58), Some(64));
             let clocks: Vec<_> = snapshot.all(1).map(Message::of).collect();
             assert_eq!((clocks[0].number(1), clocks[0].number(3)), (Some(64), Some(1)));
             assert_eq!(snapshot.number(2), clocks[1].number(1));
-            decoded.start = clocks[1].number(2).expect("a time");
+            assert_eq!(clocks[0].number(2), Some(now));
+            let start = clocks[1].number(2).expect("a time") - now;
+            assert!(is_first || start == decoded.start);
+            decoded.start = start;
+            // The sequence begins anew: what was interned counts no more.
+            decoded.restarts += u32::from(!is_first);
+            interned.clear();
             continue;
         }
         if let Some(track) = packet.message(60) {
@@ -488,4 +497,63 @@ fn a_full_disk_is_an_error() {
         let failed = write_chrome_json(&trace, TimelineOptions::default(), Full(limit)).err();
         assert_eq!(failed.expect("it is full").kind(), std::io::ErrorKind::StorageFull);
     }
+}
+
+#[test]
+fn interned_values_are_bounded() {
+    let description = Description { start: Some(5), ..Description::new(Format::VkMem, VERSION) };
+    let mut trace = TraceBuilder::new(description);
+    let site = trace.dictionary_mut().site(None, Frame { file: "a.py", line: 3, function: "f" });
+    let texts: Vec<String> = (0..4000).map(|it| format!("{it:01000}")).collect();
+    for (number, text) in (0..).zip(&texts) {
+        let event = Event::new(number, 10 * number, Call::Mark { text });
+        trace.push(&Event { site: Some(site), ..event }).expect("small");
+    }
+    let decoded = Decoded::of(&trace.finish(), TimelineOptions::default());
+    assert!((3..10).contains(&decoded.restarts), "{}", decoded.restarts);
+    let marks = &decoded.slices["marks"];
+    assert_eq!(marks.len(), texts.len());
+    for ((mark, text), number) in marks.iter().zip(&texts).zip(0..) {
+        assert_eq!((&mark.name, mark.time), (text, 10 * number));
+        assert_eq!(mark.stack, [("f".to_string(), "a.py".to_string(), 3)]);
+    }
+}
+
+/// A memory type has counters once a second one of its heap is in use; before that it is as its heap.
+#[test]
+fn counters_come_when_they_are_needed() {
+    let device = profile_info("discrete-8gib-bar").expect("a profile");
+    let heaps: Vec<u32> = device.types.iter().map(|it| it.heap_index).collect();
+    let first = heaps.iter().position(|it| *it == heaps[0]).expect("it is there") as u32;
+    let second = heaps.iter().skip(1).position(|it| *it == heaps[0]).expect("another") as u32 + 1;
+    let memory = |number, memory_type| Call::AllocateMemory {
+        memory: Some(number),
+        memory_type: Some(memory_type),
+        size: 100,
+        priority: None,
+        export_handle_types: 0,
+        names_resource: false,
+        is_imported: false,
+        result: 0,
+    };
+    let name = |name| Call::Name { object: vkmem_trace::Object::Pool(0), name: Some(name) };
+    let pool = || Call::CreatePool {
+        pool: Some(0),
+        info: Default::default(),
+        has_next: false,
+        failure: None,
+    };
+    let calls = [memory(0, first), memory(1, first), memory(2, second), pool(), name("early")];
+    let later = [name("last"), Call::DestroyPool { pool: 0 }];
+    let trace = trace_of(&device, calls.into_iter().chain(later));
+    let decoded = Decoded::of(&trace, TimelineOptions::default());
+    let heap = format!("heap {} held", heaps[0]);
+    assert_eq!(decoded.counters[&heap], [(0, 100), (1000, 200), (2000, 300)]);
+    assert_eq!(decoded.counters[&format!("memory type {first} held")], [(2000, 200)]);
+    assert_eq!(decoded.counters[&format!("memory type {second} held")], [(2000, 100)]);
+    let types = decoded.tracks.values().filter(|it| it.starts_with("memory type")).count();
+    assert_eq!(types, 4);
+    // The memory object before it is that of the pool.
+    assert_eq!(decoded.counters["pool 0: last held"], [(4000, 300), (6000, 0)]);
+    assert!(!decoded.tracks.values().any(|it| it.contains("budget") || it.contains("early")));
 }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,7 +84,8 @@ def top(
     often as the server sends them. Ends with the server, or with Ctrl-C.
 
     With --record the process writes a recording of all its calls from now on, with what exists
-    already at its beginning: vk-mem view shows it over time, vk-mem trace exports it.
+    already at its beginning: vk-mem view shows it over time, vk-mem trace exports it. A FILE that
+    ends with .pftrace is a timeline for ui.perfetto.dev instead.
     """
     if record is not None and (once or not record):
         raise typer.BadParameter("--record FILE records until the end, and --once has none")
@@ -108,7 +110,9 @@ def top(
             pass
         if record is not None:
             wait_for_end(client)
-            say(f"{record} is recorded: vk-mem view {record}")
+            is_timeline = Path(record).suffix.lower() in (".pftrace", ".perfetto-trace")
+            shown = "https://ui.perfetto.dev shows it" if is_timeline else f"vk-mem view {record}"
+            say(f"{record} is recorded: {shown}")
 
 
 def connect(path: str) -> socket.socket:

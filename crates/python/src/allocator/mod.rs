@@ -122,7 +122,8 @@ const MOST_HEAPS: usize = 16;
 /// keywords of `Debug`, separated by commas, and `sites` for `track_call_sites`, or `all`. `debug=Debug()` switches all off, whatever the environment says.
 ///
 /// `record` is the path of a file to which all calls are recorded until `close`, a `Ring` that keeps the last ones in
-/// memory, or a `Recording` that several allocators share. Without it the environment's `VK_MEM_RECORD` is the path of one
+/// memory, or a `Recording` that several allocators share; a path that ends with `.pftrace` becomes a timeline for Perfetto
+/// instead, which is complete up to the last calls at any time. Without it the environment's `VK_MEM_RECORD` is the path of one
 /// recording of all allocators of the process, in which `%p` is the id of the process; `record=False` switches that off.
 ///
 /// Every call that allocates takes the keywords of `AllocationCreateInfo`.

@@ -35,8 +35,11 @@ impl Recorded {
 /// replayed exactly. Slices of buffer heaps are recorded with their allocator. Whoever recorded the allocator or the
 /// block until now does not any more.
 ///
-/// Raises `InvalidArgumentError` if the path ends as that of a timeline does (`.pftrace`, `.json`): `Trace.to_perfetto`
-/// makes one of a recording. Raises `OSError` if the file cannot be written.
+/// A path that ends with `.pftrace` or `.perfetto-trace` becomes a timeline for Perfetto instead, as `Trace.to_perfetto`
+/// writes it. It can be read up to where the program has come, but not by `trace.load`.
+///
+/// Raises `InvalidArgumentError` if the path ends with `.json`, as a timeline for Chrome is complete only at its end:
+/// `Trace.to_chrome_json` makes one of a recording. Raises `OSError` if the file cannot be written.
 #[pyfunction]
 #[pyo3(signature = (allocator, to))]
 pub fn record(

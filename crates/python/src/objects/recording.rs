@@ -23,9 +23,10 @@ const MOST_EVENTS: u64 = 1 << 28;
 /// The last calls of allocators, in memory: `Allocator(record=Ring())`.
 ///
 /// It keeps at least the last `events` calls with their results, about 24 bytes each. `save` writes them to a file like
-/// that of any other recording. With a `path` that happens by itself: when an allocation fails for lack of memory
-/// ("out_of_memory" in `on`), and when the allocator finds memory that the program has overwritten ("corruption"), at
-/// most once a second. Several allocators may share a ring.
+/// that of any other recording, or as a timeline where the path ends with `.pftrace`, `.perfetto-trace` or `.json`. With a
+/// `path` that happens by itself: when an allocation fails for lack of memory ("out_of_memory" in `on`), and when the
+/// allocator finds memory that the program has overwritten ("corruption"), at most once a second. Several allocators may
+/// share a ring.
 #[pyclass(module = "vk_mem", frozen)]
 pub struct Ring {
     events: u64,
@@ -110,6 +111,9 @@ impl Ring {
     }
 
     /// Writes what it has to a file, by default its own `path`; returns the number of events. It goes on.
+    ///
+    /// The end of the path says what is written: a recording, a timeline for Perfetto (`.pftrace`, `.perfetto-trace`), or
+    /// one for Chrome (`.json`).
     ///
     /// Raises `OSError` if the file cannot be written, `InvalidArgumentError` without a path.
     #[pyo3(signature = (path = None))]

@@ -7,3 +7,4 @@ pub(crate) mod failure;
 pub(crate) mod options;
 pub(crate) mod session;
 pub(crate) mod space;
+pub(crate) mod timeline;

@@ -11,10 +11,11 @@ use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use vkmem_engine::Error;
 use vkmem_engine::lock::{Mutex, rank};
-use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target};
+use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target, load};
 
 use super::counter::counter;
 use super::failure::{Fails, Told};
+use super::timeline::Timeline;
 use crate::errors::invalid;
 use crate::interpreter::{detach, in_finaliser, without_gil};
 use crate::observe::event::{Event, EventKind};
@@ -65,8 +66,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a recording. Raises `InvalidArgumentError` if the name of the file says that it is a timeline, `OSError` if
-    /// it cannot be written.
+    /// Begins a recording, or a timeline for Perfetto if the name of the file says so. Raises `InvalidArgumentError` for
+    /// the name of a timeline for Chrome, `OSError` if the file cannot be written.
     pub fn begin(py: Python<'_>, place: Place) -> PyResult<Arc<Self>> {
         if let Place::File(path) = &place {
             check_name(py, path)?;
@@ -87,7 +88,13 @@ impl Session {
         };
         let begun: io::Result<Recording> = detach(py, || {
             let target = match &place {
-                Place::File(path) => Target::Writer(Box::new(File::create(path)?)),
+                Place::File(path) => {
+                    let file = Box::new(File::create(path)?);
+                    match Timeline::of(path) {
+                        Some(_) => Target::Timeline(file),
+                        None => Target::Writer(file),
+                    }
+                }
                 Place::Ring(events, _) => Target::Ring(*events),
             };
             Recording::begin(target, options)
@@ -155,7 +162,8 @@ impl Session {
         self.path.as_ref().map_or_else(|| "a ring".into(), |path| path.display().to_string())
     }
 
-    /// Writes what a ring has to a file; returns the number of its events. Raises `OSError`.
+    /// Writes what a ring has to a file, as a recording or as a timeline if its name says so; returns the number of its
+    /// events. Raises `OSError`.
     pub fn save(&self, py: Python<'_>, path: &Path) -> PyResult<u64> {
         self.check_process(py)?;
         let saved = detach(py, || self.save_to(path));
@@ -164,7 +172,13 @@ impl Session {
 
     fn save_to(&self, path: &Path) -> io::Result<u64> {
         let mut file = File::create(path)?;
-        self.recording.save(&mut file).unwrap_or(Ok(0))
+        let Some(timeline) = Timeline::of(path) else {
+            return self.recording.save(&mut file).unwrap_or(Ok(0));
+        };
+        let mut bytes = Vec::new();
+        let events = self.recording.save(&mut bytes).unwrap_or(Ok(0))?;
+        timeline.write(load(&bytes).map_err(io::Error::other)?, file)?;
+        Ok(events)
     }
 
     /// Saves the ring if it is to be saved by itself for a reason, and was not a moment ago.
@@ -227,21 +241,18 @@ impl Listener for Session {
     }
 }
 
-/// Refuses the name of a timeline: programs that open those by their names cannot read a recording.
+/// Refuses the name of a timeline that cannot be read before it is complete.
 fn check_name(py: Python<'_>, path: &Path) -> PyResult<()> {
-    let ending = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
-    let export = match ending.to_ascii_lowercase().as_str() {
-        "pftrace" | "perfetto-trace" => "to_perfetto",
-        "json" => "to_chrome_json",
-        _ => return Ok(()),
-    };
+    if Timeline::of(path) != Some(Timeline::Chrome) {
+        return Ok(());
+    }
     let (path, recording) = (path.display(), path.with_extension("vkmem"));
     let recording = recording.display();
     Err(invalid(
         py,
         format!(
-            "{path}: a recording is no timeline: record to {recording:?}, then make one by \
-             vk_mem.trace.load({recording:?}).{export}(...)"
+            "{path}: a recording is no timeline for Chrome, which is complete only at its end: record to {recording:?}, then \
+             make one by vk_mem.trace.load({recording:?}).to_chrome_json(...), or record to a .pftrace"
         ),
     ))
 }

@@ -212,9 +212,7 @@ impl TraceData {
     /// Whether it says what memory was held: there are events of the driver, or no allocations.
     #[getter]
     fn says_memory(&self) -> bool {
-        let kinds = self.trace.columns().kinds();
-        let has = |kind: Kind| kinds.contains(&(kind as u8));
-        has(Kind::AllocateMemory) || !has(Kind::Allocate)
+        self.trace.says_memory()
     }
 
     /// The index of the first event of a line of a text file, from 1, or of one behind it; `None` for binary files.

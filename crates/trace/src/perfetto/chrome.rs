@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::output::{Flow, Mark, MemoryOperation, Output, TrackId, TrackKind, Value};
+use crate::description::Description;
+use crate::dictionary::Dictionary;
 use crate::json::Json;
-use crate::trace::Trace;
 
 /// Bytes after which text is handed on.
 const PART: usize = 64 << 10;
@@ -69,7 +70,7 @@ impl<W: Write> ChromeEvents<W> {
         kind: &str,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
         self.event(kind, mark.name, track, time, |json| {
@@ -85,7 +86,7 @@ impl<W: Write> ChromeEvents<W> {
                 }
                 if let Some(site) = mark.site {
                     json.key("stack").list(|json| {
-                        trace.stack(site).for_each(|it| {
+                        dictionary.stack(site).for_each(|it| {
                             json.string(&format!("{}:{} in {}", it.file, it.line, it.function));
                         });
                     });
@@ -106,8 +107,8 @@ impl<W: Write> ChromeEvents<W> {
 }
 
 impl<W: Write> Output for ChromeEvents<W> {
-    fn begin(&mut self, trace: &Trace) -> io::Result<()> {
-        self.process = trace.description().process.unwrap_or(0);
+    fn begin(&mut self, description: &Description) -> io::Result<()> {
+        self.process = description.process.unwrap_or(0);
         self.pending.push_str("{\"traceEvents\":[\n");
         Ok(())
     }
@@ -144,10 +145,10 @@ impl<W: Write> Output for ChromeEvents<W> {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
-        self.mark("B", track, time, trace, mark)
+        self.mark("B", track, time, dictionary, mark)
     }
 
     fn end_slice(&mut self, track: TrackId, time: u64) -> io::Result<()> {
@@ -158,14 +159,14 @@ impl<W: Write> Output for ChromeEvents<W> {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
-        self.mark("i", track, time, trace, mark)
+        self.mark("i", track, time, dictionary, mark)
     }
 
     /// The format has no such thing; what is held is among the counters.
-    fn memory(&mut self, _: u64, _: &Trace, _: &MemoryOperation) -> io::Result<()> {
+    fn memory(&mut self, _: u64, _: &MemoryOperation) -> io::Result<()> {
         Ok(())
     }
 

@@ -5,21 +5,28 @@
 //! ([`Replayed::trace`](crate::Replayed::trace)).
 
 mod chrome;
+mod counters;
 mod lanes;
+mod live;
 mod output;
 mod packets;
 mod timeline;
+mod tracks;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use crate::event::{Call, Kind, Object};
 use crate::progress::{Progress, nobody, watched};
 use crate::trace::Trace;
+use crate::usage::Usage;
 use chrome::ChromeEvents;
 use output::Output;
 use packets::Packets;
 use timeline::Timeline;
 
+pub(crate) use live::LiveTimeline;
 pub use timeline::TimelineOptions;
 
 /// Writes a trace in the format of Perfetto, in parts of 64 KiB. Returns the writer.
@@ -78,7 +85,21 @@ fn write<O: Output>(
     output: O,
     progress: Progress<'_>,
 ) -> io::Result<O> {
-    let mut timeline = Timeline::begin(trace, options, output)?;
-    watched(trace.events(), progress).try_for_each(|event| timeline.event(&event))?;
+    let names = pool_names(trace);
+    let usage = Usage::new(trace);
+    let mut timeline = Timeline::begin(trace.description(), options, usage, names, output)?;
+    let dictionary = trace.dictionary();
+    watched(trace.events(), progress).try_for_each(|event| timeline.event(&event, dictionary))?;
     timeline.finish()
+}
+
+/// Returns the last name of each pool.
+fn pool_names(trace: &Trace) -> BTreeMap<u32, String> {
+    let kinds = trace.columns().kinds().iter().enumerate();
+    let names = kinds.filter(|(_, kind)| **kind == Kind::Name as u8);
+    let named = names.filter_map(|(index, _)| match trace.event(index).call {
+        Call::Name { object: Object::Pool(pool), name: Some(name) } => Some((pool, name.into())),
+        _ => None,
+    });
+    named.collect()
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::dictionary::SiteId;
-use crate::trace::Trace;
+use crate::description::Description;
+use crate::dictionary::{Dictionary, SiteId};
 
 /// A track of a timeline. Tracks are numbered from 1 on, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) struct MemoryOperation {
 /// Takes a timeline in the order of its times.
 pub(super) trait Output {
     /// Begins the output.
-    fn begin(&mut self, trace: &Trace) -> io::Result<()>;
+    fn begin(&mut self, description: &Description) -> io::Result<()>;
 
     /// Declares a track inside another one.
     fn track(
@@ -82,7 +82,7 @@ pub(super) trait Output {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()>;
 
@@ -94,12 +94,12 @@ pub(super) trait Output {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()>;
 
     /// Adds an operation of Vulkan's memory.
-    fn memory(&mut self, time: u64, trace: &Trace, operation: &MemoryOperation) -> io::Result<()>;
+    fn memory(&mut self, time: u64, operation: &MemoryOperation) -> io::Result<()>;
 
     /// Ends the output.
     fn finish(&mut self) -> io::Result<()>;

@@ -5,11 +5,16 @@ use std::io::{self, Write};
 
 use super::output::{Flow, Mark, MemoryOperation, Output, TrackId, TrackKind, Value};
 use super::wire::Message;
-use crate::dictionary::SiteId;
-use crate::trace::Trace;
+use crate::description::Description;
+use crate::dictionary::{Dictionary, SiteId};
 
 /// Bytes after which packets are handed on.
 const PART: usize = 64 << 10;
+/// Bytes of interned values after which all are forgotten and stored anew: those who write and those who read a trace keep
+/// them all, and a long program has ever new names.
+const MOST_INTERNED: usize = 1 << 20;
+/// What an interned value takes beside its text.
+const INTERNED: usize = 64;
 /// The clock of the sequence, whose times are differences.
 const INCREMENTAL: u64 = 64;
 /// `BUILTIN_CLOCK_REALTIME`, `BUILTIN_CLOCK_MONOTONIC`, `BUILTIN_CLOCK_BOOTTIME`
@@ -44,11 +49,13 @@ struct Interned<K> {
     numbers: HashMap<K, u64>,
 }
 
-impl<K: std::hash::Hash + Eq> Interned<K> {
-    fn new() -> Self {
+impl<K> Default for Interned<K> {
+    fn default() -> Self {
         Self { numbers: HashMap::new() }
     }
+}
 
+impl<K: std::hash::Hash + Eq> Interned<K> {
     /// Returns the number of a value, and whether it is new.
     fn number(&mut self, key: K) -> (u64, bool) {
         let next = self.numbers.len() as u64 + 1;
@@ -57,18 +64,28 @@ impl<K: std::hash::Hash + Eq> Interned<K> {
     }
 }
 
-/// Writes packets, in parts.
-pub(super) struct Packets<W> {
-    writer: W,
-    out: Message,
-    last: u64,
-    process: u64,
+/// All that is interned.
+#[derive(Debug, Default)]
+struct Known {
     names: Interned<String>,
     keys: Interned<&'static str>,
     functions: Interned<String>,
     paths: Interned<String>,
     frames: Interned<(u64, u64, u32)>,
     stacks: Interned<SiteId>,
+}
+
+/// Writes packets, in parts.
+pub(super) struct Packets<W> {
+    writer: W,
+    out: Message,
+    last: u64,
+    process: u64,
+    /// The clock of the machine, and its time when that of the trace was 0.
+    clock: (u64, u64),
+    known: Known,
+    /// Bytes of what is known.
+    interned: usize,
 }
 
 impl<W: Write> Packets<W> {
@@ -78,12 +95,9 @@ impl<W: Write> Packets<W> {
             out: Message::default(),
             last: 0,
             process: 0,
-            names: Interned::new(),
-            keys: Interned::new(),
-            functions: Interned::new(),
-            paths: Interned::new(),
-            frames: Interned::new(),
-            stacks: Interned::new(),
+            clock: (MONOTONIC, 0),
+            known: Known::default(),
+            interned: 0,
         }
     }
 
@@ -107,6 +121,35 @@ impl<W: Write> Packets<W> {
         self.hand_on(PART)
     }
 
+    /// Begins the sequence of packets, or begins it anew: tells the clock, and forgets what was interned.
+    fn begin_sequence(&mut self, is_first: bool) {
+        (self.known, self.interned) = (Known::default(), 0);
+        let ((clock, start), last) = (self.clock, self.last);
+        self.out.message(field::PACKET, |packet| {
+            packet.message(field::CLOCK_SNAPSHOT, |snapshot| {
+                let now = start.saturating_add(last);
+                for (id, time, is_incremental) in
+                    [(INCREMENTAL, last, true), (clock, now, false), (BOOT_TIME, now, false)]
+                {
+                    snapshot.message(1, |it| {
+                        it.number(1, id);
+                        it.number(2, time);
+                        if is_incremental {
+                            it.number(3, 1);
+                        }
+                    });
+                }
+                snapshot.number(2, clock);
+            });
+            packet.number(field::SEQUENCE, 1);
+            packet.number(field::SEQUENCE_FLAGS, CLEARED);
+            packet.message(field::DEFAULTS, |it| it.number(field::DEFAULT_CLOCK, INCREMENTAL));
+            if is_first {
+                packet.number(field::FIRST_ON_SEQUENCE, 1);
+            }
+        });
+    }
+
     fn hand_on(&mut self, at_least: usize) -> io::Result<()> {
         if self.out.len() >= at_least {
             self.writer.write_all(self.out.bytes())?;
@@ -116,7 +159,10 @@ impl<W: Write> Packets<W> {
     }
 
     /// Appends what of a mark is not stored yet; returns the numbers of its name, its keys and its stack.
-    fn intern(&mut self, trace: &Trace, mark: &Mark<'_>) -> (u64, Vec<u64>, Option<u64>) {
+    fn intern(&mut self, dictionary: &Dictionary, mark: &Mark<'_>) -> (u64, Vec<u64>, Option<u64>) {
+        if self.interned > MOST_INTERNED {
+            self.begin_sequence(false);
+        }
         let mut new = Message::default();
         let named = |new: &mut Message, field: u32, number: u64, text: &str| {
             new.message(field, |it| {
@@ -124,20 +170,21 @@ impl<W: Write> Packets<W> {
                 it.text(2, text);
             });
         };
-        let (name, is_new) = self.names.number(mark.name.to_string());
+        let (name, is_new) = self.known.names.number(mark.name.to_string());
         if is_new {
             named(&mut new, 2, name, mark.name);
         }
         let mut keys = Vec::new();
         for (key, _) in mark.values {
-            let (number, is_new) = self.keys.number(key);
+            let (number, is_new) = self.known.keys.number(key);
             if is_new {
                 named(&mut new, 3, number, key);
             }
             keys.push(number);
         }
-        let stack = mark.site.map(|site| self.stack(&mut new, trace, site));
+        let stack = mark.site.map(|site| self.stack(&mut new, dictionary, site));
         if new.len() > 0 {
+            self.interned += new.len() + INTERNED;
             self.out.message(field::PACKET, |packet| {
                 packet.number(field::SEQUENCE, 1);
                 packet.number(field::SEQUENCE_FLAGS, NEEDS_STATE);
@@ -148,12 +195,12 @@ impl<W: Write> Packets<W> {
     }
 
     /// Returns the number of a call stack, whose functions are stored from the outermost on.
-    fn stack(&mut self, new: &mut Message, trace: &Trace, site: SiteId) -> u64 {
-        let (number, is_new) = self.stacks.number(site);
+    fn stack(&mut self, new: &mut Message, dictionary: &Dictionary, site: SiteId) -> u64 {
+        let (number, is_new) = self.known.stacks.number(site);
         if !is_new {
             return number;
         }
-        let stack: Vec<_> = trace.stack(site).collect();
+        let stack: Vec<_> = dictionary.stack(site).collect();
         let mut frames = Vec::new();
         for it in stack.into_iter().rev() {
             let text =
@@ -166,9 +213,10 @@ impl<W: Write> Packets<W> {
                     }
                     number
                 };
-            let function = text(new, 5, self.functions.number(it.function.into()), it.function);
-            let path = text(new, 18, self.paths.number(it.file.into()), it.file);
-            let (frame, is_new) = self.frames.number((function, path, it.line));
+            let function =
+                text(new, 5, self.known.functions.number(it.function.into()), it.function);
+            let path = text(new, 18, self.known.paths.number(it.file.into()), it.file);
+            let (frame, is_new) = self.known.frames.number((function, path, it.line));
             if is_new {
                 new.message(6, |message| {
                     message.number(1, frame);
@@ -191,10 +239,10 @@ impl<W: Write> Packets<W> {
         kind: u64,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
-        let (name, keys, stack) = self.intern(trace, mark);
+        let (name, keys, stack) = self.intern(dictionary, mark);
         self.packet(time, |packet| {
             packet.message(field::TRACK_EVENT, |event| {
                 for (key, (_, value)) in keys.iter().zip(mark.values) {
@@ -222,34 +270,23 @@ impl<W: Write> Packets<W> {
     }
 }
 
+impl Packets<Vec<u8>> {
+    /// Moves all packets so far to the end of `to`.
+    pub fn take(&mut self, to: &mut Vec<u8>) -> io::Result<()> {
+        self.hand_on(1)?;
+        to.append(&mut self.writer);
+        Ok(())
+    }
+}
+
 impl<W: Write> Output for Packets<W> {
-    fn begin(&mut self, trace: &Trace) -> io::Result<()> {
-        let description = trace.description();
+    fn begin(&mut self, description: &Description) -> io::Result<()> {
         self.process = u64::from(description.process.unwrap_or(0));
-        let (clock, start) = match description.start {
+        self.clock = match description.start {
             Some(start) => (REAL_TIME, start),
             None => (MONOTONIC, 0),
         };
-        self.out.message(field::PACKET, |packet| {
-            packet.message(field::CLOCK_SNAPSHOT, |snapshot| {
-                for (id, time, is_incremental) in
-                    [(INCREMENTAL, 0, true), (clock, start, false), (BOOT_TIME, start, false)]
-                {
-                    snapshot.message(1, |it| {
-                        it.number(1, id);
-                        it.number(2, time);
-                        if is_incremental {
-                            it.number(3, 1);
-                        }
-                    });
-                }
-                snapshot.number(2, clock);
-            });
-            packet.number(field::SEQUENCE, 1);
-            packet.number(field::SEQUENCE_FLAGS, CLEARED);
-            packet.message(field::DEFAULTS, |it| it.number(field::DEFAULT_CLOCK, INCREMENTAL));
-            packet.number(field::FIRST_ON_SEQUENCE, 1);
-        });
+        self.begin_sequence(true);
         Ok(())
     }
 
@@ -301,10 +338,10 @@ impl<W: Write> Output for Packets<W> {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
-        self.mark(1, track, time, trace, mark)
+        self.mark(1, track, time, dictionary, mark)
     }
 
     fn end_slice(&mut self, track: TrackId, time: u64) -> io::Result<()> {
@@ -320,13 +357,13 @@ impl<W: Write> Output for Packets<W> {
         &mut self,
         track: TrackId,
         time: u64,
-        trace: &Trace,
+        dictionary: &Dictionary,
         mark: &Mark<'_>,
     ) -> io::Result<()> {
-        self.mark(3, track, time, trace, mark)
+        self.mark(3, track, time, dictionary, mark)
     }
 
-    fn memory(&mut self, time: u64, _: &Trace, it: &MemoryOperation) -> io::Result<()> {
+    fn memory(&mut self, time: u64, it: &MemoryOperation) -> io::Result<()> {
         let (source, operation) = match (it.is_memory, it.begins) {
             (true, true) => (3, 1),
             (true, false) => (3, 2),

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use super::counters::Counters;
 use super::lanes::Lanes;
 use super::output::{Flow, Mark, MemoryOperation, Output, TrackId, TrackKind, Value};
-use crate::event::{Call, Event, Kind, MoveResult, NO_TYPE, Object};
-use crate::trace::Trace;
-use crate::usage::{Held, Usage};
+use super::tracks::{PROCESS, Tracks};
+use crate::description::Description;
+use crate::dictionary::Dictionary;
+use crate::event::{Call, Event, MoveResult};
+use crate::usage::Usage;
 use crate::values::Resource;
 
 /// What a timeline shows beside heaps, pools, blocks and frames.
@@ -19,29 +22,13 @@ pub struct TimelineOptions {
     pub resources: bool,
 }
 
-/// The tracks of what is held and live of one heap, memory type or pool, and the values that they show.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    held: TrackId,
-    live: TrackId,
-    shown: (u64, u64),
-}
-
 /// Turns events into an output.
-pub(super) struct Timeline<'t, O> {
-    trace: &'t Trace,
+pub(super) struct Timeline<O> {
     options: TimelineOptions,
-    output: O,
-    usage: Usage<'t>,
-    next_track: u64,
+    tracks: Tracks<O>,
+    usage: Usage,
+    counters: Counters,
     next_flow: u64,
-    total: Option<Pair>,
-    heaps: Vec<Pair>,
-    /// Of memory types that share a heap with others in use; the others are as their heap.
-    types: Vec<(usize, Pair)>,
-    pools: BTreeMap<u32, Pair>,
-    pool_names: BTreeMap<u32, &'t str>,
-    budgets: Vec<(TrackId, Option<u64>)>,
     frames: TrackId,
     frame_is_open: bool,
     failures: TrackId,
@@ -58,143 +45,66 @@ pub(super) struct Timeline<'t, O> {
     time: u64,
 }
 
-const PROCESS: TrackId = TrackId(1);
-
-impl<'t, O: Output> Timeline<'t, O> {
-    /// Declares the tracks.
-    pub fn begin(trace: &'t Trace, options: TimelineOptions, mut output: O) -> io::Result<Self> {
-        output.begin(trace)?;
-        let name = trace.description().program.as_deref().unwrap_or("GPU memory");
-        output.track(PROCESS, None, name, TrackKind::Group)?;
-        let mut made = Self {
-            trace,
+impl<O: Output> Timeline<O> {
+    /// Declares the tracks. `pool_names` are those that are known before events tell them.
+    pub fn begin(
+        description: &Description,
+        options: TimelineOptions,
+        usage: Usage,
+        pool_names: BTreeMap<u32, String>,
+        mut output: O,
+    ) -> io::Result<Self> {
+        output.begin(description)?;
+        let name = description.program.as_deref().unwrap_or("GPU memory");
+        let mut tracks = Tracks::begin(output, name)?;
+        let counters = Counters::declare(description, pool_names, &mut tracks)?;
+        let mut declare = |name, kind| tracks.declare(PROCESS, name, kind);
+        Ok(Self {
             options,
-            output,
-            usage: Usage::new(trace),
-            next_track: 1,
+            usage,
+            counters,
             next_flow: 0,
-            total: None,
-            heaps: Vec::new(),
-            types: Vec::new(),
-            pools: BTreeMap::new(),
-            pool_names: pool_names(trace),
-            budgets: Vec::new(),
-            frames: PROCESS,
+            frames: declare("frames", TrackKind::Slices)?,
             frame_is_open: false,
-            failures: PROCESS,
-            evictions: PROCESS,
-            marks: PROCESS,
+            failures: declare("failures", TrackKind::Slices)?,
+            evictions: declare("evictions", TrackKind::Slices)?,
+            marks: declare("marks", TrackKind::Slices)?,
             blocks: Lanes::default(),
-            blocks_group: PROCESS,
+            blocks_group: declare("memory objects", TrackKind::Group)?,
             runs: Lanes::default(),
             passes: BTreeSet::new(),
             allocations: Lanes::default(),
-            allocations_group: PROCESS,
+            allocations_group: match options.allocations {
+                Some(_) => declare("allocations", TrackKind::Group)?,
+                None => PROCESS,
+            },
             images: BTreeSet::new(),
             time: 0,
-        };
-        made.declare()?;
-        Ok(made)
+            tracks,
+        })
     }
 
-    fn declare(&mut self) -> io::Result<()> {
-        let trace = self.trace;
-        let has = |kind: Kind| trace.columns().kinds().contains(&(kind as u8));
-        let types = types_in_use(trace);
-        match &trace.description().device {
-            None => self.total = Some(self.pair("memory", "memory")?),
-            Some(device) => {
-                for heap in 0..device.heaps.len() {
-                    let scale = format!("heap {heap}");
-                    let pair = self.pair(&scale, &scale)?;
-                    self.heaps.push(pair);
-                    if has(Kind::Budget) {
-                        let kind = TrackKind::Bytes { scale: &scale };
-                        let track = self.new_track(PROCESS, &format!("{scale} budget"), kind)?;
-                        self.budgets.push((track, None));
-                    }
-                    let of_heap: Vec<usize> = types
-                        .iter()
-                        .copied()
-                        .filter(|it| device.types[*it].heap_index as usize == heap)
-                        .collect();
-                    if of_heap.len() > 1 {
-                        for of_type in of_heap {
-                            let pair = self.pair(&format!("memory type {of_type}"), &scale)?;
-                            self.types.push((of_type, pair));
-                        }
-                    }
-                }
-            }
-        }
-        self.frames = self.new_track(PROCESS, "frames", TrackKind::Slices)?;
-        self.failures = self.new_track(PROCESS, "failures", TrackKind::Slices)?;
-        self.evictions = self.new_track(PROCESS, "evictions", TrackKind::Slices)?;
-        self.marks = self.new_track(PROCESS, "marks", TrackKind::Slices)?;
-        self.blocks_group = self.new_track(PROCESS, "memory objects", TrackKind::Group)?;
-        if self.options.allocations.is_some() {
-            self.allocations_group = self.new_track(PROCESS, "allocations", TrackKind::Group)?;
-        }
-        Ok(())
-    }
-
-    fn new_track(
-        &mut self,
-        parent: TrackId,
-        name: &str,
-        kind: TrackKind<'_>,
-    ) -> io::Result<TrackId> {
-        self.next_track += 1;
-        let id = TrackId(self.next_track);
-        self.output.track(id, Some(parent), name, kind)?;
-        Ok(id)
-    }
-
-    fn pair(&mut self, name: &str, scale: &str) -> io::Result<Pair> {
-        let kind = TrackKind::Bytes { scale };
-        let held = self.new_track(PROCESS, &format!("{name} held"), kind)?;
-        let live = self.new_track(PROCESS, &format!("{name} live"), kind)?;
-        // So that the first value is shown, whatever it is.
-        Ok(Pair { held, live, shown: (u64::MAX, u64::MAX) })
+    /// Returns the output.
+    pub fn output_mut(&mut self) -> &mut O {
+        &mut self.tracks.output
     }
 
     /// Takes an event.
-    pub fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+    pub fn event(&mut self, event: &Event<'_>, dictionary: &Dictionary) -> io::Result<()> {
         self.time = event.time.max(self.time);
+        self.counters.before(event, self.time, &self.usage, &mut self.tracks)?;
         let before = match event.call {
             Call::EndMove { allocation, .. } | Call::Free { allocation } => {
                 self.usage.allocation(allocation)
             }
             _ => None,
         };
-        self.mark(event, before)?;
+        self.mark(event, before, dictionary)?;
         self.usage.apply(event);
         if let Call::EndMove { allocation, result: MoveResult::Moved, .. } = event.call {
-            self.moved(event, allocation, before)?;
+            self.moved(event, allocation, before, dictionary)?;
         }
-        self.counters()
-    }
-
-    /// Writes the counters that have changed.
-    #[inline]
-    fn counters(&mut self) -> io::Result<()> {
-        let time = self.time;
-        if let Some(pair) = &mut self.total {
-            show(&mut self.output, time, pair, self.usage.total())?;
-        }
-        for (pair, held) in self.heaps.iter_mut().zip(self.usage.heaps()) {
-            show(&mut self.output, time, pair, *held)?;
-        }
-        for (index, pair) in &mut self.types {
-            show(&mut self.output, time, pair, self.usage.types()[*index])?;
-        }
-        for number in self.usage.touched_pools() {
-            if let Some(pair) = self.pools.get_mut(number) {
-                let held = self.usage.pools().get(number).copied().unwrap_or_default();
-                show(&mut self.output, time, pair, held)?;
-            }
-        }
-        Ok(())
+        self.counters.show(event, self.time, &self.usage, &mut self.tracks)
     }
 
     /// Writes the slices, instants and operations of an event.
@@ -202,19 +112,20 @@ impl<'t, O: Output> Timeline<'t, O> {
         &mut self,
         event: &Event<'_>,
         before: Option<(u64, Option<u32>, Option<u32>)>,
+        dictionary: &Dictionary,
     ) -> io::Result<()> {
-        let (time, trace) = (self.time, self.trace);
+        let time = self.time;
         match &event.call {
             Call::BeginFrame {} => {
                 if std::mem::replace(&mut self.frame_is_open, true) {
-                    self.output.end_slice(self.frames, time)?;
+                    self.tracks.output.end_slice(self.frames, time)?;
                 }
                 let name = format!("frame {}", event.frame);
                 let mark = Mark { name: &name, ..Mark::default() };
-                self.output.slice(self.frames, time, trace, &mark)
+                self.tracks.output.slice(self.frames, time, dictionary, &mark)
             }
             Call::AllocateMemory { memory: Some(memory), memory_type, size, .. } => {
-                self.begin_block(event, *memory, *memory_type, *size)
+                self.begin_block(event, *memory, *memory_type, *size, dictionary)
             }
             Call::AllocateMemory { memory: None, memory_type, size, result, .. } => {
                 let result = result.to_string();
@@ -225,19 +136,9 @@ impl<'t, O: Output> Timeline<'t, O> {
                 ];
                 let name = "vkAllocateMemory failed";
                 let mark = Mark { name, values: &values, site: event.site, flow: None };
-                self.output.instant(self.failures, time, trace, &mark)
+                self.tracks.output.instant(self.failures, time, dictionary, &mark)
             }
             Call::FreeMemory { memory } => self.end_block(*memory),
-            Call::CreatePool { pool: Some(pool), .. } => {
-                let named = self.pool_names.get(pool);
-                let name =
-                    named.map_or(format!("pool {pool}"), |name| format!("pool {pool}: {name}"));
-                if !self.pools.contains_key(pool) {
-                    let pair = self.pair(&name, &format!("pool {pool}"))?;
-                    self.pools.insert(*pool, pair);
-                }
-                Ok(())
-            }
             Call::Allocate { allocation, request, size, placed, buffer_size, name, .. } => {
                 let size = size.or(*buffer_size).unwrap_or(0);
                 if let (true, Some(placed)) = (self.options.resources, placed) {
@@ -257,7 +158,7 @@ impl<'t, O: Output> Timeline<'t, O> {
                         ("class", Value::Text(request.resource.class())),
                     ];
                     let mark = Mark { name: &name, values: &values, site: event.site, flow: None };
-                    self.begin_allocation(*allocation, &mark)?;
+                    self.begin_allocation(*allocation, &mark, dictionary)?;
                 }
                 Ok(())
             }
@@ -281,7 +182,7 @@ impl<'t, O: Output> Timeline<'t, O> {
                     site: event.site,
                     flow: None,
                 };
-                self.output.instant(self.failures, time, trace, &mark)
+                self.tracks.output.instant(self.failures, time, dictionary, &mark)
             }
             Call::Failed { function, failure, .. } => {
                 let reason = format!("{:?}", failure.reason);
@@ -291,7 +192,7 @@ impl<'t, O: Output> Timeline<'t, O> {
                 ];
                 let name = format!("{function} failed");
                 let mark = Mark { name: &name, values: &values, site: event.site, flow: None };
-                self.output.instant(self.failures, time, trace, &mark)
+                self.tracks.output.instant(self.failures, time, dictionary, &mark)
             }
             Call::Lose { allocations } => {
                 for number in allocations.iter() {
@@ -301,23 +202,19 @@ impl<'t, O: Output> Timeline<'t, O> {
                         ("size", Value::Number(size)),
                     ];
                     let mark = Mark { name: "lost", values: &values, site: event.site, flow: None };
-                    self.output.instant(self.evictions, time, trace, &mark)?;
+                    self.tracks.output.instant(self.evictions, time, dictionary, &mark)?;
                     self.end_allocation(number)?;
                 }
                 Ok(())
             }
-            Call::Budget { heap, budget, .. } => match self.budgets.get_mut(*heap as usize) {
-                Some((track, shown)) if *shown != Some(*budget) => {
-                    *shown = Some(*budget);
-                    self.output.counter(*track, time, *budget)
-                }
-                _ => Ok(()),
-            },
+            Call::Budget { heap, budget, .. } => {
+                self.counters.budget(*heap, time, *budget, &mut self.tracks)
+            }
             Call::Mark { text } => {
                 let mark = Mark { name: text, site: event.site, ..Mark::default() };
-                self.output.instant(self.marks, time, trace, &mark)
+                self.tracks.output.instant(self.marks, time, dictionary, &mark)
             }
-            _ => self.defragmentation(event),
+            _ => self.defragmentation(event, dictionary),
         }
     }
 
@@ -327,28 +224,25 @@ impl<'t, O: Output> Timeline<'t, O> {
         number: u32,
         memory_type: Option<u32>,
         size: u64,
+        dictionary: &Dictionary,
     ) -> io::Result<()> {
         if self.blocks.of(number).is_some() {
             return Ok(());
         }
-        let (next, output, group) = (&mut self.next_track, &mut self.output, self.blocks_group);
-        let track = self.blocks.take(number, |lane| {
-            *next += 1;
-            let id = TrackId(*next);
-            output.track(id, Some(group), &format!("block {lane}"), TrackKind::Slices)?;
-            io::Result::Ok(id)
-        })?;
+        let (tracks, group) = (&mut self.tracks, self.blocks_group);
+        let declare = |lane| tracks.declare(group, &format!("block {lane}"), TrackKind::Slices);
+        let track = self.blocks.take(number, declare)?;
         let of_type = memory_type.map_or(String::new(), |it| format!(" of memory type {it}"));
         let name = format!("memory object {number}{of_type}");
         let values = [("size", Value::Number(size))];
         let mark = Mark { name: &name, values: &values, site: event.site, flow: None };
-        self.output.slice(track, self.time, self.trace, &mark)?;
+        self.tracks.output.slice(track, self.time, dictionary, &mark)?;
         self.device_memory(number, memory_type, size, true)
     }
 
     fn end_block(&mut self, number: u32) -> io::Result<()> {
         let Some(track) = self.blocks.give_back(number) else { return Ok(()) };
-        self.output.end_slice(track, self.time)?;
+        self.tracks.output.end_slice(track, self.time)?;
         let Some((memory_type, size)) = self.usage.memory(number) else { return Ok(()) };
         self.device_memory(number, memory_type, size, false)
     }
@@ -367,18 +261,12 @@ impl<'t, O: Output> Timeline<'t, O> {
             begins,
             size,
             memory_type,
-            heap: self.heap_of(memory_type),
+            heap: self.counters.heap_of(memory_type),
             memory: u64::from(number) + 1,
             object: u64::from(number) + 1,
             offset: 0,
         };
-        self.output.memory(self.time, self.trace, &operation)
-    }
-
-    fn heap_of(&self, memory_type: u32) -> u32 {
-        let device = self.trace.description().device.as_ref();
-        let of_type = device.and_then(|it| it.types.get(memory_type as usize));
-        of_type.map_or(0, |it| it.heap_index)
+        self.tracks.output.memory(self.time, &operation)
     }
 
     /// Tells that a buffer or image is bound, or no longer. What of it is known is as in [`Usage::allocation`].
@@ -396,51 +284,49 @@ impl<'t, O: Output> Timeline<'t, O> {
             begins,
             size,
             memory_type,
-            heap: self.heap_of(memory_type),
+            heap: self.counters.heap_of(memory_type),
             memory: memory.map_or(0, |it| u64::from(it) + 1),
             object: u64::from(number) + 1,
             offset,
         };
-        self.output.memory(self.time, self.trace, &operation)
+        self.tracks.output.memory(self.time, &operation)
     }
 
-    fn begin_allocation(&mut self, number: u32, mark: &Mark<'_>) -> io::Result<()> {
+    fn begin_allocation(
+        &mut self,
+        number: u32,
+        mark: &Mark<'_>,
+        dictionary: &Dictionary,
+    ) -> io::Result<()> {
         if self.allocations.of(number).is_some() {
             return Ok(());
         }
-        let (next, output, group) =
-            (&mut self.next_track, &mut self.output, self.allocations_group);
-        let track = self.allocations.take(number, |lane| {
-            *next += 1;
-            let id = TrackId(*next);
-            output.track(id, Some(group), &format!("allocations {lane}"), TrackKind::Slices)?;
-            io::Result::Ok(id)
-        })?;
-        self.output.slice(track, self.time, self.trace, mark)
+        let (tracks, group) = (&mut self.tracks, self.allocations_group);
+        let declare =
+            |lane| tracks.declare(group, &format!("allocations {lane}"), TrackKind::Slices);
+        let track = self.allocations.take(number, declare)?;
+        self.tracks.output.slice(track, self.time, dictionary, mark)
     }
 
     fn end_allocation(&mut self, number: u32) -> io::Result<()> {
         match self.allocations.give_back(number) {
-            Some(track) => self.output.end_slice(track, self.time),
+            Some(track) => self.tracks.output.end_slice(track, self.time),
             None => Ok(()),
         }
     }
 
-    fn defragmentation(&mut self, event: &Event<'_>) -> io::Result<()> {
-        let (time, trace) = (self.time, self.trace);
+    fn defragmentation(&mut self, event: &Event<'_>, dictionary: &Dictionary) -> io::Result<()> {
+        let time = self.time;
         match event.call {
             Call::BeginDefragmentation { run, .. } if self.runs.of(run).is_none() => {
-                let (next, output) = (&mut self.next_track, &mut self.output);
+                let tracks = &mut self.tracks;
                 let track = self.runs.take(run, |lane| {
-                    *next += 1;
-                    let id = TrackId(*next);
                     let name = format!("defragmentation {lane}");
-                    output.track(id, Some(PROCESS), &name, TrackKind::Slices)?;
-                    io::Result::Ok(id)
+                    tracks.declare(PROCESS, &name, TrackKind::Slices)
                 })?;
                 let name = format!("run {run}");
                 let mark = Mark { name: &name, site: event.site, ..Mark::default() };
-                self.output.slice(track, time, trace, &mark)
+                self.tracks.output.slice(track, time, dictionary, &mark)
             }
             Call::BeginPass { run, moves } => {
                 let Some(track) = self.runs.of(run) else { return Ok(()) };
@@ -448,13 +334,13 @@ impl<'t, O: Output> Timeline<'t, O> {
                 self.passes.insert(run);
                 let values = [("moves", Value::Number(moves.into()))];
                 let mark = Mark { name: "pass", values: &values, ..Mark::default() };
-                self.output.slice(track, time, trace, &mark)
+                self.tracks.output.slice(track, time, dictionary, &mark)
             }
             Call::EndPass { run, .. } => self.end_pass(run),
             Call::EndDefragmentation { run, .. } => {
                 self.end_pass(run)?;
                 match self.runs.give_back(run) {
-                    Some(track) => self.output.end_slice(track, time),
+                    Some(track) => self.tracks.output.end_slice(track, time),
                     None => Ok(()),
                 }
             }
@@ -464,7 +350,7 @@ impl<'t, O: Output> Timeline<'t, O> {
 
     fn end_pass(&mut self, run: u32) -> io::Result<()> {
         match self.runs.of(run).filter(|_| self.passes.remove(&run)) {
-            Some(track) => self.output.end_slice(track, self.time),
+            Some(track) => self.tracks.output.end_slice(track, self.time),
             None => Ok(()),
         }
     }
@@ -475,6 +361,7 @@ impl<'t, O: Output> Timeline<'t, O> {
         event: &Event<'_>,
         number: u32,
         before: Option<(u64, Option<u32>, Option<u32>)>,
+        dictionary: &Dictionary,
     ) -> io::Result<()> {
         let track = |memory: Option<u32>| memory.and_then(|it| self.blocks.of(it));
         let (size, from) = before.map_or((0, None), |it| (it.0, it.2));
@@ -487,7 +374,7 @@ impl<'t, O: Output> Timeline<'t, O> {
             [("move out", from, Flow::Starts(flow)), ("move in", to, Flow::Ends(flow))]
         {
             let mark = Mark { name, values: &values, site: event.site, flow: Some(flow) };
-            self.output.instant(track, self.time, self.trace, &mark)?;
+            self.tracks.output.instant(track, self.time, dictionary, &mark)?;
         }
         Ok(())
     }
@@ -495,51 +382,18 @@ impl<'t, O: Output> Timeline<'t, O> {
     /// Ends all slices, and returns the output.
     pub fn finish(mut self) -> io::Result<O> {
         let time = self.time;
+        self.counters.finish(time, &self.usage, &mut self.tracks)?;
         for run in std::mem::take(&mut self.passes) {
             if let Some(track) = self.runs.of(run) {
-                self.output.end_slice(track, time)?;
+                self.tracks.output.end_slice(track, time)?;
             }
         }
         let mut open = self.runs.take_all();
         open.extend(self.allocations.take_all());
         open.extend(self.blocks.take_all());
         open.extend(self.frame_is_open.then_some(self.frames));
-        open.into_iter().try_for_each(|track| self.output.end_slice(track, time))?;
-        self.output.finish()?;
-        Ok(self.output)
+        open.into_iter().try_for_each(|track| self.tracks.output.end_slice(track, time))?;
+        self.tracks.output.finish()?;
+        Ok(self.tracks.output)
     }
-}
-
-/// Writes what has changed of a pair of counters.
-#[inline]
-fn show<O: Output>(output: &mut O, time: u64, pair: &mut Pair, held: Held) -> io::Result<()> {
-    let now = (held.block_bytes, held.allocation_bytes);
-    if now.0 != pair.shown.0 {
-        output.counter(pair.held, time, now.0)?;
-    }
-    if now.1 != pair.shown.1 {
-        output.counter(pair.live, time, now.1)?;
-    }
-    pair.shown = now;
-    Ok(())
-}
-
-/// Returns the memory types in which anything was allocated.
-fn types_in_use(trace: &Trace) -> BTreeSet<usize> {
-    let mut used = [false; 256];
-    trace.columns().memory_types().iter().for_each(|it| used[usize::from(*it)] = true);
-    used[usize::from(NO_TYPE)] = false;
-    let count = trace.description().device.as_ref().map_or(0, |it| it.types.len());
-    (0..count).filter(|it| used[*it]).collect()
-}
-
-/// Returns the last name of each pool.
-fn pool_names(trace: &Trace) -> BTreeMap<u32, &str> {
-    let kinds = trace.columns().kinds().iter().enumerate();
-    let names = kinds.filter(|(_, kind)| **kind == Kind::Name as u8);
-    let named = names.filter_map(|(index, _)| match trace.event(index).call {
-        Call::Name { object: Object::Pool(pool), name: Some(name) } => Some((pool, name)),
-        _ => None,
-    });
-    named.collect()
 }

@@ -89,10 +89,11 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    /// Waits until the writer has something to do: for events, and then until there are many, or some time has passed.
-    pub fn wait(&self) {
+    /// Waits until the writer has something to do: for events, unless it `holds` some, and then until there are many, or
+    /// some time has passed. Returns whether somebody waits for it.
+    pub fn wait(&self, holds: bool) -> bool {
         let mut inside = self.inside.lock();
-        while inside.events.is_empty() && inside.dropped == 0 && !inside.hurry {
+        while inside.events.is_empty() && inside.dropped == 0 && !inside.hurry && !holds {
             inside.is_idle = true;
             self.changed.wait(&mut inside);
         }
@@ -103,6 +104,6 @@ impl Inbox {
                 break;
             }
         }
-        inside.hurry = false;
+        std::mem::take(&mut inside.hurry)
     }
 }

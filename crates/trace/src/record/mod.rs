@@ -9,6 +9,8 @@
 //!     Writing          encodes them: numbers for objects, blocks           `writing.rs`
 //!       translate      events of the engine as events of traces            `translate.rs`
 //!       Numbers        numbers of objects                                  `numbers.rs`
+//!       Encoded        blocks, or a timeline                               `encoded.rs`
+//!         Order        events of a timeline in their order                 `order.rs`
 //!     RecordedBlock    a virtual block that may be recorded                `recorded_block.rs`
 //!       SpaceSource    receives what it tells                              `space.rs`, `space_events.rs`
 //!     Sink             a file, or a ring of blocks                         `sink.rs`
@@ -21,8 +23,10 @@
 //! slower than the program, the inbox grows up to a limit, beyond which events are dropped and counted.
 
 mod clock;
+mod encoded;
 mod inbox;
 mod numbers;
+mod order;
 mod raw;
 mod raw_failure;
 mod raw_space;

@@ -32,6 +32,14 @@ pub(super) struct Raw {
     pub what: What,
 }
 
+impl Raw {
+    /// A text of the recording itself.
+    pub fn mark(number: u64, time: u64, text: String) -> Self {
+        let head = Head { number, time, thread: 0, site: NO_SITE, allocator: 0, is_state: false };
+        Self { head, what: What::Mark(text.into()) }
+    }
+}
+
 /// How a move ended.
 #[derive(Debug)]
 pub(super) enum RawEnd {

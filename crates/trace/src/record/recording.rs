@@ -11,6 +11,7 @@ use vkmem_engine::recording::next_number;
 use vkmem_engine::{Allocator, AllocatorOptions};
 
 use super::clock::{Clock, Counter, Stamps};
+use super::encoded::{Encoded, Round};
 use super::inbox::Inbox;
 use super::raw::What;
 use super::raw_space::SpaceInfo;
@@ -28,6 +29,8 @@ use crate::format::{Encoder, VERSION};
 pub enum Target {
     /// An output, usually a file: written by a thread of the recording, block by block.
     Writer(Box<dyn Write + Send>),
+    /// An output that gets a trace of Perfetto instead, as [`write_perfetto`](crate::write_perfetto) makes one of the events.
+    Timeline(Box<dyn Write + Send>),
     /// Memory that keeps at least so many of the last events.
     Ring(u64),
 }
@@ -95,8 +98,14 @@ impl Recording {
             start: Some(start),
             ..Description::new(Format::VkMem, VERSION)
         };
+        let encoded = match &target {
+            Target::Timeline(_) => Encoded::Timeline(Default::default()),
+            Target::Writer(_) | Target::Ring(_) => Encoded::Blocks(Encoder::new()),
+        };
         let (sink, out) = match target {
-            Target::Writer(out) => (Sink::Out { pending: Vec::new(), has_head: false }, Some(out)),
+            Target::Writer(out) | Target::Timeline(out) => {
+                (Sink::Out { pending: Vec::new(), has_head: false }, Some(out))
+            }
             Target::Ring(least) => (Sink::Ring(Ring::new(least.max(1))), None),
         };
         let inbox = Arc::new(match options.most_waiting {
@@ -104,7 +113,7 @@ impl Recording {
             None => Inbox::new(),
         });
         let state = Mutex::new(State {
-            writing: Writing::new(),
+            writing: Writing::new(encoded),
             stamps: Stamps::new(clock),
             sink,
             head: Encoder::head(&description),
@@ -201,8 +210,8 @@ impl Recording {
 
     /// Returns number of events that were encoded, and of calls that were dropped.
     pub fn counts(&self) -> (u64, u64) {
-        let mut state = self.shared.state.lock();
-        (state.writing.encoder().events(), state.dropped)
+        let state = self.shared.state.lock();
+        (state.writing.encoded.events(), state.dropped)
     }
 
     /// Waits until all that was told so far is written, or could not be.
@@ -224,13 +233,20 @@ impl Recording {
     /// # Errors
     /// [`io::Error`] of the output.
     pub fn save(&self, to: &mut dyn Write) -> Option<io::Result<u64>> {
-        self.shared.encode(true);
+        let is_ring = matches!(self.shared.state.lock().sink, Sink::Ring(_));
+        if !is_ring {
+            return None;
+        }
+        self.shared.encode(Round::Last);
         let mut bytes = Vec::new();
         let events = {
-            let mut state = self.shared.state.lock();
-            let state = &mut *state;
-            let Sink::Ring(ring) = &state.sink else { return None };
-            ring.save(&state.head, state.writing.encoder(), &mut bytes)
+            let state = self.shared.state.lock();
+            let (Sink::Ring(ring), Encoded::Blocks(encoder)) =
+                (&state.sink, &state.writing.encoded)
+            else {
+                return None;
+            };
+            ring.save(&state.head, encoder, &mut bytes)
         };
         // Without the lock: a disk may be slow.
         Some(
@@ -252,7 +268,7 @@ impl Recording {
         }
         self.shared.inbox.close();
         let mut state = self.shared.state.lock();
-        let (events, dropped) = (state.writing.encoder().events(), state.dropped);
+        let (events, dropped) = (state.writing.encoded.events(), state.dropped);
         Finished { events, dropped, error: state.error.take() }
     }
 }

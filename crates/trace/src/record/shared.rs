@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Release};
 use vkmem_engine::lock::{Mutex, rank};
 
 use super::clock::{Clock, Stamps};
+use super::encoded::{Encoded, Round};
 use super::inbox::Inbox;
 use super::raw::Raw;
 use super::sink::Sink;
@@ -55,39 +56,53 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Encodes what was told; returns the bytes to write.
-    pub fn encode(&self, all: bool) -> Vec<u8> {
+    pub fn encode(&self, round: Round) -> Vec<u8> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let (mut events, dropped) = self.inbox.take(std::mem::take(&mut state.spare));
         state.stamps.compare();
         events.iter_mut().for_each(|it| it.head.time = state.stamps.time(it.head.time));
-        state.writing.write_all(&events);
         if dropped > 0 {
             state.dropped += dropped;
-            let text = format!("{dropped} calls were not recorded").into_boxed_str();
+            let text = format!("{dropped} calls were not recorded");
             let number = events.last().map_or(0, |it| it.head.number);
-            state.writing.write_mark(number, state.stamps.now(), text);
+            events.push(Raw::mark(number, state.stamps.now(), text));
         }
+        if let Encoded::Timeline(timeline) = &mut state.writing.encoded {
+            timeline.turn(&mut events, &state.description, round);
+        }
+        state.writing.write_all(&events);
         state.spare = events;
         // Not kept for long: what is in it may hold memory.
         state.spare.clear();
-        let encoder = state.writing.encoder();
+        let encoder = match &mut state.writing.encoded {
+            Encoded::Blocks(encoder) => encoder,
+            Encoded::Timeline(timeline) => return timeline.take(round),
+        };
         match &mut state.sink {
             Sink::Ring(ring) => {
-                ring.take(encoder, all);
+                ring.take(encoder, round == Round::Last);
                 Vec::new()
             }
             Sink::Out { pending, has_head } => {
                 // Whoever reads the file meanwhile sees all up to now.
                 encoder.end_block();
                 let mut bytes = std::mem::take(pending);
-                if !*has_head && (encoder.complete() > 0 || all) {
+                if !*has_head && (encoder.complete() > 0 || round == Round::Last) {
                     *has_head = true;
                     bytes.extend_from_slice(&state.head);
                 }
                 encoder.take(&mut bytes);
                 bytes
             }
+        }
+    }
+
+    /// Returns whether events wait for the next round.
+    pub fn holds_any(&self) -> bool {
+        match &self.state.lock().writing.encoded {
+            Encoded::Blocks(_) => false,
+            Encoded::Timeline(timeline) => timeline.holds_any(),
         }
     }
 

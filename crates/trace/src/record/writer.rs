@@ -4,14 +4,20 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
+use super::encoded::Round;
 use super::shared::Shared;
 
 /// Encodes and writes until the recording ends. If the output fails, what follows is dropped.
 pub(super) fn run(shared: &Arc<Shared>, mut to: Option<Box<dyn Write + Send>>) {
     loop {
-        shared.inbox.wait();
+        let is_hurried = shared.inbox.wait(shared.holds_any());
         let is_last = shared.ends.load(Acquire);
-        let bytes = shared.encode(is_last);
+        let round = match (is_last, is_hurried) {
+            (true, _) => Round::Last,
+            (false, true) => Round::Whole,
+            (false, false) => Round::Usual,
+        };
+        let bytes = shared.encode(round);
         if let Some(out) = &mut to
             && let Err(error) = write(&mut **out, &bytes)
         {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use vkmem_engine::DeviceInfo;
 
+use super::encoded::Encoded;
 use super::numbers::Numbers;
-use super::raw::{Head, NO_SITE, Raw, RawFrame, What};
+use super::raw::{Head, NO_SITE, Raw, RawFrame};
 use super::space_numbers::SpaceNumbers;
 use crate::dictionary::{Frame, SiteId};
 use crate::event::{Call, Event};
-use crate::format::Encoder;
 
 /// A run of defragmentation: its number in the recording, and the limits of its passes.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ struct Run {
 
 /// Encodes events, one after the other.
 pub(super) struct Writing {
-    encoder: Encoder,
+    pub(super) encoded: Encoded,
     pub(super) numbers: Numbers,
     pub(super) spaces: SpaceNumbers,
     /// The frame of each allocator.
@@ -35,9 +35,9 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub fn new() -> Self {
+    pub fn new(encoded: Encoded) -> Self {
         Self {
-            encoder: Encoder::new(),
+            encoded,
             numbers: Numbers::new(),
             spaces: SpaceNumbers::default(),
             frames: HashMap::new(),
@@ -57,17 +57,6 @@ impl Writing {
     /// Encodes events.
     pub fn write_all(&mut self, events: &[Raw]) {
         events.iter().for_each(|it| self.write(&it.head, &it.what));
-    }
-
-    /// Encodes a text.
-    pub fn write_mark(&mut self, number: u64, time: u64, text: Box<str>) {
-        let head = Head { number, time, thread: 0, site: NO_SITE, allocator: 0, is_state: false };
-        self.write(&head, &What::Mark(text));
-    }
-
-    /// Returns the encoder.
-    pub fn encoder(&mut self) -> &mut Encoder {
-        &mut self.encoder
     }
 
     /// Returns number and bytes of the live allocations of a heap.
@@ -96,12 +85,12 @@ impl Writing {
             is_state: head.is_state,
             call,
         };
-        self.encoder.push(&event);
+        self.encoded.push(&event);
     }
 
     /// Defines a call site; its frames begin with the innermost function.
     pub(super) fn define_site(&mut self, allocator: u16, number: u32, frames: &[RawFrame]) {
-        let dictionary = self.encoder.dictionary_mut();
+        let dictionary = self.encoded.dictionary_mut();
         let mut site = None;
         for (file, line, function) in frames.iter().rev() {
             site = Some(dictionary.site(site, Frame { file, line: *line, function }));

@@ -5,7 +5,7 @@ use crate::bytes::Input;
 use crate::description::Description;
 use crate::dictionary::{Dictionary, Frame, SiteId};
 use crate::error::Position;
-use crate::event::Event;
+use crate::event::{Event, Kind};
 
 /// Something in a file that was left out or taken otherwise than written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,12 @@ impl Trace {
         let lines = self.columns.lines();
         let found = || lines.iter().position(|it| u64::from(*it) >= line).unwrap_or(lines.len());
         (!lines.is_empty()).then(found)
+    }
+
+    /// Returns whether it tells what was held, or has nothing that is held: a recording of VMA does not.
+    pub fn says_memory(&self) -> bool {
+        let has = |kind: Kind| self.columns.kinds().contains(&(kind as u8));
+        has(Kind::AllocateMemory) || !has(Kind::Allocate)
     }
 
     /// Returns an event by its index. O(1), and O(length) for lists in it.
