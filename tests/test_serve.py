@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timelines
 from support import TRANSFER, run_python
 
 import vk_mem
@@ -400,6 +401,16 @@ def test_a_client_asks_for_a_recording(
     names = {it.name: it.is_state for it in trace if isinstance(it, vk_mem.trace.Name)}
     assert names == {"before": True, "during": False} and trace.cut is None
     simulated_allocator.destroy_many([before, during, after])
+
+
+def test_a_client_asks_for_a_timeline(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "asked.pftrace"
+    with Allocator(SimulatedDevice()) as allocator:
+        with vk_mem.serve_stats(path, allocator, interval=QUICK, may_record=True):
+            lines = ask(path, json.dumps({"record": str(file)}).encode() + b"\n")
+            assert any("path" in line.get("record", {}) for line in lines)
+            allocator.create_buffer(1024, TRANSFER).destroy()
+        assert timelines.read(file).counters["heap 0 live"] == [0, 1024, 0]
 
 
 def test_recordings_have_to_be_allowed(

@@ -194,7 +194,10 @@ impl Session {
             }
             *saved = Some(Instant::now());
         }
-        if self.save_to(path).is_err() {
+        // A timeline may need a replay. Whoever tells an event lets Python code run meanwhile.
+        let mut saved = Ok(0);
+        without_gil(|| saved = self.save_to(path));
+        if saved.is_err() {
             crate::interpreter::try_attach(|py| {
                 let path = path.display();
                 warn(py, &format!("{path}: the ring cannot be saved there"));
