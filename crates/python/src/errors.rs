@@ -1,8 +1,10 @@
 //! Conversion of engine errors to the Python exceptions of `vk_mem.errors`.
 
 use std::cell::RefCell;
+use std::io;
+use std::path::Path;
 
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use vkmem_engine::{CallError, Error};
@@ -194,6 +196,26 @@ pub fn out_of_host_memory(py: Python<'_>) -> PyErr {
 /// Returns a `BufferError`, which the standard library raises for pinned memory, too.
 pub fn pinned(message: impl Into<String>) -> PyErr {
     PyBufferError::new_err(message.into())
+}
+
+/// Returns the `OSError` of a file; its number chooses the class, such as `FileNotFoundError`.
+#[cold]
+pub fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyErr {
+    let class = py.get_type::<PyOSError>();
+    let text = error.to_string();
+    let made = match error.raw_os_error() {
+        Some(number) => {
+            let text = text.split(" (os error").next().unwrap_or_default();
+            if cfg!(windows) {
+                // Python makes `errno` of a number of Windows.
+                class.call1((0, text, path, number))
+            } else {
+                class.call1((number, text, path))
+            }
+        }
+        None => class.call1((text,)),
+    };
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// Returns a `CorruptionError`.

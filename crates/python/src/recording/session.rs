@@ -16,7 +16,7 @@ use vkmem_trace::{OnFailure, Recording, RecordingOptions, Target, load};
 use super::counter::counter;
 use super::failure::{Fails, Told};
 use super::timeline::Timeline;
-use crate::errors::invalid;
+use crate::errors::{invalid, os_error};
 use crate::interpreter::{detach, in_finaliser, without_gil};
 use crate::observe::event::{Event, EventKind};
 use crate::observe::events::Listener;
@@ -272,18 +272,4 @@ fn warn(py: Python<'_>, message: &str) {
         let message = std::ffi::CString::new(message.replace('\0', "?"))?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
     });
-}
-
-/// Returns the `OSError` of a file.
-fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyErr {
-    let class = py.get_type::<pyo3::exceptions::PyOSError>();
-    let made = match (error.raw_os_error(), path) {
-        (Some(number), Some(path)) => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            class.call1((number, text, path.to_path_buf()))
-        }
-        _ => class.call1((error.to_string(),)),
-    };
-    made.map_or_else(|error| error, PyErr::from_value)
 }

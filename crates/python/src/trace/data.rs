@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyIndexError, PyKeyError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
@@ -17,7 +17,7 @@ use super::column::{OfTrace, TraceColumn};
 use super::convert::{to_dict, to_object};
 use super::files::{FileFormat, write};
 use super::usage::usage;
-use crate::errors::trace_error;
+use crate::errors::{os_error, trace_error};
 use crate::objects::device_info::PhysicalDevice;
 
 /// A trace in memory, for `vk_mem.trace.Trace`.
@@ -247,10 +247,6 @@ impl TraceData {
         };
         let trace = self.trace.clone();
         let done = run(py, Ends::Soon, progress, move |work| write(&trace, format, &path, work))?;
-        done.map_err(|error| match error.raw_os_error() {
-            // With its number Python chooses the class.
-            Some(number) => PyOSError::new_err((number, error.to_string())),
-            None => error.into(),
-        })
+        done.map_err(|error| os_error(py, &error, None))
     }
 }
