@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from vk_mem.dump.additions import Additions, read_additions
 from vk_mem.dump.model import Dump, Heap, MemoryType, PoolDump
@@ -20,7 +20,6 @@ from vk_mem.dump.vma2 import is_of_vma_2, read_vma_2
 from vk_mem.text import well_formed
 
 
-@runtime_checkable
 class HasSnapshot(Protocol):
     """Has the `snapshot` of an `Allocator`."""
 
@@ -59,8 +58,9 @@ def as_dump(source: Source) -> Dump:
     """Returns a `Dump` for anything in `Source`; takes a snapshot of a live allocator."""
     if isinstance(source, Dump):
         return source
-    if isinstance(source, HasSnapshot):
-        return source.snapshot()
+    # `isinstance` with a protocol may import, which fails while the interpreter ends.
+    if hasattr(source, "snapshot"):
+        return cast("HasSnapshot", source).snapshot()
     return load_dump(source)
 
 
