@@ -117,7 +117,7 @@ def top(
 
 def connect(path: str) -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
-        raise OSError("this system has no Unix sockets")
+        raise OSError("Python has no Unix sockets on this system, on which statistics are served")
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         client.settimeout(PATIENCE)

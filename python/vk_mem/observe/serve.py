@@ -72,7 +72,7 @@ def serve_stats(
     Raises `OSError` if the socket cannot be created, another process serves there, or `path` is not
     a socket; `InvalidArgumentError` for an interval below 0.01 or above 3600 seconds, or an invalid
     path; `UseAfterFreeError` if the allocator is closed; `FeatureNotPresentError` on systems
-    without Unix sockets.
+    where Python has no Unix sockets, such as Windows.
     """
     return StatsServer(path, allocator, interval=interval, may_record=may_record)
 
@@ -104,7 +104,10 @@ class StatsServer(NoCopies):
         may_record: bool = False,
     ) -> None:
         if not hasattr(socket, "AF_UNIX"):
-            raise FeatureNotPresentError("this system has no Unix sockets")
+            raise FeatureNotPresentError(
+                "serve_stats needs Unix sockets, which Python does not have on this system; "
+                "vk_mem.record and calculate_statistics() need none"
+            )
         if not 0.01 <= interval <= 3600:
             raise InvalidArgumentError(f"interval is {interval}, not from 0.01 to 3600 seconds")
         self.path = _path_of_a_socket(path)
