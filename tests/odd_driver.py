@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from systems import vulkan_loader
+
 Function = Callable[..., int | None]
 
 OUT_OF_HOST_MEMORY = -1
@@ -150,7 +152,7 @@ class OddDriver:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         """How often each function was called."""
-        self._library = ctypes.CDLL("libvulkan.so.1")
+        self._library = vulkan_loader()
         self._original = GetProcAddr(("vkGetInstanceProcAddr", self._library))
         self._instead: dict[str, list[Callable[..., Any]]] = {}
         self._failures: dict[str, Callable[..., int | None]] = {}

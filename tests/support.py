@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -38,6 +39,12 @@ DONT_BIND = AllocationCreateFlags.DONT_BIND
 WITHIN_BUDGET = AllocationCreateFlags.WITHIN_BUDGET
 LOSABLE = AllocationCreateFlags.CAN_BECOME_LOST
 TAKES = AllocationCreateFlags.CAN_MAKE_OTHER_LOST
+
+
+COMMAND = [shutil.which("vk-mem", path=Path(sys.executable).parent) or ""]
+"""What starts `vk-mem`: the script of this interpreter, or the module where none was installed."""
+if not COMMAND[0]:
+    COMMAND = [sys.executable, "-m", "vk_mem"]
 
 
 def pattern(size: int, seed: int = 0) -> bytes:

@@ -378,7 +378,7 @@ def test_prefetch_and_close_in_the_middle_of_a_call() -> None:
             for _ in range(3):
                 allocator.create_buffer(256 * 1024, USAGE).retire()
         assert device.live_memory_objects == 0
-    assert all("prefetch" not in thread.name for thread in threading.enumerate())
+    assert all("vk_mem prefetch" not in thread.name for thread in threading.enumerate())
 
 
 def test_threads_do_not_exceed_a_budget_together() -> None:

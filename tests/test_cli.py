@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import DEDICATED, LOSABLE, TRANSFER
+from support import COMMAND, DEDICATED, LOSABLE, TRANSFER
+from systems import WINDOWS, needs_a_shell, needs_unix_sockets
 from timeline_data import SCENES
 from typer.testing import CliRunner
 
@@ -26,14 +28,13 @@ from vk_mem import Allocator, SimulatedDevice
 from vk_mem.cli import main
 from vk_mem.cli.commands import app
 
-COMMAND = Path(sys.executable).parent / "vk-mem"
 SIMULATED = ("--simulated", "discrete-8gib")
 ODD = "[bold]\x1b[31m<b>\n"
 
 
 def run(*arguments: str | Path, columns: int = 80, **keywords: Any) -> Any:
     return subprocess.run(
-        [COMMAND, *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -151,8 +152,11 @@ def test_what_cannot_be_read(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "broken.json").write_text('{"General": ')
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\xff")
-    (tmp_path / "new\nline.json").write_text("{}")
-    for name in ("none.json", "broken.json", "list.json", "binary.json", "new\nline.json", ""):
+    names = ["none.json", "broken.json", "list.json", "binary.json", ""]
+    if not WINDOWS:  # whose names have no such characters
+        names.append("new\nline.json")
+        (tmp_path / names[-1]).write_text("{}")
+    for name in names:
         assert str(tmp_path)[:10] in refused(1, "stats", tmp_path / name)
         refused(1, "stats", tmp_path / name, "--json")
     bad(1, "stats", tmp_path / "none.json")
@@ -254,8 +258,9 @@ def test_stats_of_standard_input(dumps: tuple[Path, Path]) -> None:
     assert found["total"]["allocation_count"] == 11
 
 
+@needs_a_shell
 def test_a_reader_that_leaves_is_no_error(dumps: tuple[Path, Path]) -> None:
-    shell = f"set -o pipefail; {COMMAND} stats {dumps[1]} | true"
+    shell = f"set -o pipefail; {shlex.join(COMMAND)} stats {dumps[1]} | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -325,6 +330,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Allocator]]:
         allocator.destroy_many(made)
 
 
+@needs_unix_sockets
 @pytest.mark.parametrize("columns", [80, 120])
 def test_top_once(served: tuple[str, Allocator], columns: int) -> None:
     text = good("top", served[0], "--once", columns=columns)
@@ -335,13 +341,14 @@ def test_top_once(served: tuple[str, Allocator], columns: int) -> None:
     assert (found["alive"], found["names"][0]["name"]) == (3, ODD)
 
 
+@needs_unix_sockets
 @pytest.mark.parametrize("option", [(), ("--json",)])
 def test_top_goes_on_until_the_server_ends(tmp_path: Path, option: tuple[str, ...]) -> None:
     path = str(tmp_path / "socket")
     with Allocator(SimulatedDevice()) as allocator:
         server = vk_mem.serve_stats(path, allocator, interval=0.02)
         with subprocess.Popen(
-            [COMMAND, "top", path, *option],
+            [*COMMAND, "top", path, *option],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -363,12 +370,13 @@ def test_top_goes_on_until_the_server_ends(tmp_path: Path, option: tuple[str, ..
         assert out.count("alive of") >= 2 and "created and" in out
 
 
+@needs_unix_sockets
 def test_top_records_what_it_watches(tmp_path: Path) -> None:
     path, file = str(tmp_path / "socket"), tmp_path / "x.vkmem"
     with Allocator(SimulatedDevice()) as allocator:
         server = vk_mem.serve_stats(path, allocator, interval=0.02, may_record=True)
         with subprocess.Popen(
-            [COMMAND, "top", path, "--record", "x.vkmem"],
+            [*COMMAND, "top", path, "--record", "x.vkmem"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -389,6 +397,7 @@ def test_top_records_what_it_watches(tmp_path: Path) -> None:
     assert [it.name for it in vk_mem.trace.load(file) if it.kind == "name"] == ["seen"]
 
 
+@needs_unix_sockets
 def test_top_records_only_what_is_allowed(
     served: tuple[str, Allocator], tmp_path: Path, refused: Refused
 ) -> None:
@@ -402,6 +411,7 @@ def test_top_records_only_what_is_allowed(
     assert not (tmp_path / "x.vkmem").exists()
 
 
+@needs_unix_sockets
 def test_top_says_that_nothing_is_there(tmp_path: Path, refused: Refused) -> None:
     assert "no statistics are served" in bad(1, "top", tmp_path / "none")
     (tmp_path / "file").write_text("x")
@@ -412,6 +422,7 @@ def test_top_says_that_nothing_is_there(tmp_path: Path, refused: Refused) -> Non
     refused(1, "top", tmp_path / ("x" * 200))
 
 
+@needs_unix_sockets
 def test_top_waits_for_a_server_that_is_busy(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +437,18 @@ def test_top_waits_for_a_server_that_is_busy(
                 waiting.connect(path)
         monkeypatch.setattr("vk_mem.cli.top.PATIENCE", 0.1)
         assert "it does not answer" in refused(1, "top", path)
+
+
+def test_without_unix_sockets(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with (
+        Allocator(SimulatedDevice()) as allocator,
+        pytest.raises(vk_mem.FeatureNotPresentError, match="serve_stats needs Unix sockets"),
+    ):
+        vk_mem.serve_stats(tmp_path / "s", allocator)
+    assert "no Unix sockets on this system" in refused(1, "top", tmp_path / "s", "--once")
 
 
 GOOD: dict[str, Any] = {
@@ -476,12 +499,14 @@ def serving(path: Path, data: bytes) -> Iterator[None]:
         thread.join()
 
 
+@needs_unix_sockets
 @pytest.mark.parametrize("name", HOSTILE)
 def test_top_survives_a_hostile_server(tmp_path: Path, name: str, refused: Refused) -> None:
     with serving(tmp_path / "s", HOSTILE[name]):
         refused(1, "top", tmp_path / "s", "--once")
 
 
+@needs_unix_sockets
 def test_top_shows_no_control_codes_of_a_server(tmp_path: Path) -> None:
     names = [{"name": "\x1b[2Jx[red]", "count": 1, "bytes": 1}]
     odd = GOOD | {"names": names, "program": "\x1b]0;title\x07", "device": "[bold]"}
@@ -490,6 +515,7 @@ def test_top_shows_no_control_codes_of_a_server(tmp_path: Path) -> None:
     assert "[red]" in text and "[bold]" in text and "\x07" not in text
 
 
+@needs_unix_sockets
 def test_top_counts_failures_and_moves(tmp_path: Path) -> None:
     with serving(
         tmp_path / "s", json.dumps(GOOD | {"events": {"failure": 2, "move": 5}}).encode() + b"\n"
@@ -497,6 +523,7 @@ def test_top_counts_failures_and_moves(tmp_path: Path) -> None:
         assert "2 failed; 5 moved" in good("top", tmp_path / "s", "--once")
 
 
+@needs_unix_sockets
 def test_top_tells_what_may_be_lost_and_what_was(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with Allocator(SimulatedDevice("discrete-8gib"), frames_in_flight=0) as allocator:
@@ -516,13 +543,14 @@ def test_top_tells_what_may_be_lost_and_what_was(tmp_path: Path) -> None:
             assert line not in good("top", path, "--once")
 
 
+@needs_unix_sockets
 def test_top_in_a_terminal(served: tuple[str, Allocator]) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     parent, child = pty.openpty()
     # Tests that run in the background of a shell ignore it, and so would the command.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
-        [COMMAND, "top", served[0]],
+        [*COMMAND, "top", served[0]],
         stdin=child,
         stdout=child,
         stderr=child,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from overruns import intruder, pool_of
 from support import TRANSFER, run_python
+from systems import ctrl_c, need_descriptors
 
 import vk_mem
 from vk_mem import Allocator, Buffer, CorruptionError, CorruptionWarning, Debug, SimulatedDevice
@@ -44,7 +43,7 @@ def never_ending(device: SimulatedDevice) -> Iterator[None]:
 
 def interrupted(call: Callable[[], object]) -> BaseException:
     """Calls something that waits, and sends a Ctrl-C a moment later."""
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.2, ctrl_c)
     timer.start()
     with pytest.raises(KeyboardInterrupt) as caught:
         call()
@@ -55,6 +54,7 @@ def interrupted(call: Callable[[], object]) -> BaseException:
 @contextmanager
 def three(device: SimulatedDevice, debug: Debug, **keywords: Any) -> Iterator[Any]:
     """An allocator with three buffers, and what flips bytes beside the one in the middle."""
+    need_descriptors()
     with (
         Allocator(device, debug=debug, **keywords) as allocator,
         pool_of(allocator, HIDDEN) as pool,

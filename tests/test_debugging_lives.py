@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from overruns import COHERENT, by_host, host_flags, intruder, not_filled, pool_of, reachable_types
 from support import LOSABLE, MAPPED, RANDOM, RGBA8, TAKES, TRANSFER, WRITE, pattern
+from systems import needs_descriptors
 
 import vk_mem
 from vk_mem import (
@@ -166,6 +167,7 @@ def test_other_ways_to_move(device: Device, copies: str) -> None:
 # ---- losses ----
 
 
+@needs_descriptors
 def test_what_is_lost_is_checked(simulated: SimulatedDevice) -> None:
     with (
         Allocator(simulated, debug=DETECT, frames_in_flight=0) as allocator,
@@ -184,6 +186,7 @@ def test_what_is_lost_is_checked(simulated: SimulatedDevice) -> None:
         assert pool.check_corruption() == 0
 
 
+@needs_descriptors
 def test_what_makes_others_lost_reports(simulated: SimulatedDevice) -> None:
     with (
         Allocator(simulated, debug=DETECT, frames_in_flight=0) as allocator,
@@ -376,6 +379,7 @@ def test_threads(simulated: SimulatedDevice) -> None:
         allocator.check_corruption()
 
 
+@needs_descriptors
 def test_found_by_a_thread_raised_there(simulated: SimulatedDevice) -> None:
     with Allocator(simulated, debug=DETECT) as allocator, pool_of(allocator, 0) as pool:
         its = [allocator.create_buffer(256, TRANSFER, pool=pool, name=name) for name in "ab"]

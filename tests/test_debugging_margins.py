@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from overruns import by_host
 from support import MAPPED, RANDOM, TRANSFER, is_simulated
+from systems import needs_descriptors
 
 import vk_mem
 from vk_mem import Allocator, BufferUsage, CorruptionError, Debug, Device, SimulatedDevice
@@ -167,6 +168,7 @@ def test_large_buffers_are_filled_without_margins(profile: str, make_simulated: 
         image.destroy()
 
 
+@needs_descriptors
 @pytest.mark.parametrize("what", ["fill_on_free", "quarantine"])
 def test_what_an_importer_may_use_is_left_alone(device: Device, what: str) -> None:
     keywords: Any = {what: "zero" if what == "fill_on_free" else "1M"}

@@ -38,6 +38,7 @@ class FaultyDriver(OddDriver):
     """Has both extensions, and tells the faults and bindings that a test sets."""
 
     def __init__(self, has_report: bool = True) -> None:
+        index_of_the_driver()
         super().__init__()
         self.addresses: list[tuple[int, int, int]] = []
         self.more = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from systems import needs_a_shell
 
 ROOT = Path(__file__).parents[1]
 NAME = "vk_mem-9.8.7-cp311-abi3-manylinux_2_17_x86_64.whl"
@@ -176,6 +177,7 @@ def test_what_is_built_for_users_is_stripped() -> None:
         assert "--release" not in path.read_text(), path
 
 
+@needs_a_shell
 @pytest.mark.parametrize(
     ("script", "arguments", "status", "said"),
     [

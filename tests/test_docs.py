@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import io
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from gallery import GALLERY, differences, made
 from links import public
 from PIL import Image
 from support import run_python
+from systems import needs_descriptors
 
 import vk_mem
 
@@ -40,7 +42,9 @@ def programs() -> Iterator[Any]:
             # One that makes a device with a binding needs a driver.
             own_device = any(it.not_run is None and "vkCreateDevice" in it.code for it in blocks)
             marks = [pytest.mark.driver] if own_device else []
-            yield pytest.param(page, blocks, id=str(page.relative_to(DOCS)), marks=marks)
+            if any("export_fd(" in it.code for it in blocks):
+                marks.append(needs_descriptors)
+            yield pytest.param(page, blocks, id=page.relative_to(DOCS).as_posix(), marks=marks)
 
 
 @pytest.mark.parametrize(("page", "blocks"), list(programs()))
@@ -146,7 +150,7 @@ def test_every_feature_has_a_page_with_a_program() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     navigation = text_of(ROOT / "mkdocs.yml").split("\nnav:\n")[1]
     for page in PAGES:
-        assert re.search(rf"\b{re.escape(str(page.relative_to(DOCS)))}\n", navigation), page
+        assert re.search(rf"\b{re.escape(page.relative_to(DOCS).as_posix())}\n", navigation), page
 
 
 def names_in_texts() -> Iterator[tuple[str, str]]:
@@ -247,4 +251,4 @@ def test_the_printed_report_of_a_fault_is_what_is_printed(tmp_path: Path) -> Non
     program.write_text("\n".join(blocks), encoding="utf-8")
     done = run_python(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')")
     shown = page.split("```text\n")[1].split("```")[0]
-    assert (done.stdout.replace(f"{tmp_path}/", ""), done.stderr) == (shown, "")
+    assert (done.stdout.replace(f"{tmp_path}{os.sep}", ""), done.stderr) == (shown, "")

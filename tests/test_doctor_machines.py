@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from conftest import NO_DRIVER
+from support import COMMAND
+from systems import WINDOWS
 
 import vk_mem
 from vk_mem.doctor import Examination, Machine, Verdict, Weight, examine, report_lines
@@ -24,7 +26,6 @@ from vk_mem.doctor.manifests import Layer, Manifest, drivers_of, layers_of
 from vk_mem.doctor.packages import INSTALL, PACKAGES, install
 from vk_mem.doctor.probe import Probe, probe
 
-COMMAND = Path(sys.executable).parent / "vk-mem"
 NVIDIA, AMD, INTEL = 0x10DE, 0x1002, 0x8086
 LINUX = Computer("linux", "debian", 16 << 30, (), (), (), False, False, False)
 VALIDATION = Layer("/x.json", "VK_LAYER_KHRONOS_validation", False)
@@ -306,12 +307,12 @@ def test_manifests_are_found_where_the_loader_looks(tmp_path: Path) -> None:
         "XDG_CONFIG_DIRS": str(tmp_path / "none"),
         "XDG_DATA_DIRS": str(tmp_path / "data"),
     }
-    mine = [it for it in drivers_of(environment) if it.path.startswith(str(tmp_path))]
+    mine = [it for it in drivers_of(environment, "linux") if it.path.startswith(str(tmp_path))]
     assert [Path(it.path).name for it in mine] == [f"{it}.json" for it in "abcdef"]
     assert [bool(it.problem) for it in mine] == [False, False, True, True, True, True]
     assert mine[0].library == "libvulkan_a.so" and mine[0].api_version == "1.3.0"
-    assert "/nowhere/libvulkan_c.so" in mine[2].problem
-    layers = [it for it in layers_of(environment) if it.path.startswith(str(tmp_path))]
+    assert str(Path("/nowhere/libvulkan_c.so")) in mine[2].problem
+    layers = [it for it in layers_of(environment, "linux") if it.path.startswith(str(tmp_path))]
     assert [(it.name, it.implicit) for it in layers] == [
         ("VK_LAYER_A", True),
         ("VK_LAYER_B", False),
@@ -328,7 +329,7 @@ def test_variables_replace_or_add_to_the_search(tmp_path: Path) -> None:
     assert [bool(it.problem) for it in found] == [False, True]
     added = drivers_of({"VK_ADD_DRIVER_FILES": one})
     assert added[0].path == one and len(added) >= 1
-    assert drivers_of({}, "win32") == [], "there is no registry here"
+    assert WINDOWS or drivers_of({}, "win32") == [], "there is no registry here"
     layer = tmp_path / "l.json"
     layer.write_text(json.dumps({"layer": {"name": "VK_LAYER_X"}}))
     assert layers_of({"VK_LAYER_PATH": str(layer)})[-1].name == "VK_LAYER_X"
@@ -340,7 +341,7 @@ def test_variables_replace_or_add_to_the_search(tmp_path: Path) -> None:
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb", **variables}
     return subprocess.run(
-        [COMMAND, "doctor", *arguments],
+        [*COMMAND, "doctor", *arguments],
         capture_output=True,
         text=True,
         timeout=100,

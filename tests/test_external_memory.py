@@ -30,6 +30,7 @@ from support import (
     pattern,
     totals,
 )
+from systems import WINDOWS, need_descriptors, needs_descriptors
 
 import vk_mem
 from vk_mem import (
@@ -57,6 +58,8 @@ HOST_EXTENSION = "VK_EXT_external_memory_host"
 def need(device: Device, extension: str) -> None:
     if extension not in device.extensions:
         pytest.skip(f"{device.properties.device_name} has no {extension}")
+    if extension in (FD_EXTENSION, DMA_BUF_EXTENSION):
+        need_descriptors()
 
 
 @pytest.fixture
@@ -76,6 +79,8 @@ def importer(exporter: Allocator) -> Iterator[Allocator]:
 def every_descriptor_is_closed() -> Iterator[None]:
     def open_descriptors() -> Counter[str]:
         found: Counter[str] = Counter()
+        if WINDOWS:
+            return found
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 found[os.readlink(f"/proc/self/fd/{fd}")] += 1
@@ -641,6 +646,7 @@ def test_a_view_pins_imported_memory(host: Allocator, page: int) -> None:
 # ---- injected failures: in test_failures.py too; here what is special to descriptors ----
 
 
+@needs_descriptors
 @pytest.mark.parametrize("profile", ["discrete-8gib", "non-coherent", "nvidia-h200"])
 @pytest.mark.parametrize("vk_result", [-1, -2, -4, -1_000_072_003])
 def test_a_descriptor_survives_every_failure(profile: str, vk_result: int) -> None:
@@ -686,6 +692,7 @@ def test_an_import_that_is_never_closed(simulated_allocator: Allocator) -> None:
     memory.close()
 
 
+@needs_descriptors
 def test_what_a_strict_driver_refuses() -> None:
     device = SimulatedDevice("discrete-8gib")
     other = SimulatedDevice("integrated")
@@ -817,6 +824,7 @@ def test_what_is_no_memory_is_refused_before_the_driver_reads_it(
         assert odd_driver.calls == before
 
 
+@needs_descriptors
 def test_simulated_devices_do_not_know_them_either() -> None:
     with Allocator(SimulatedDevice("integrated")) as allocator, descriptors() as found:
         for fd in found.values():

@@ -25,6 +25,7 @@ from support import (
     WRITE,
     pattern,
 )
+from systems import needs_descriptors
 
 from vk_mem import (
     Allocator,
@@ -244,9 +245,18 @@ OPERATIONS = {
 PROFILES = ["non-coherent", "discrete-8gib-bar", "nvidia-h200"]
 
 
+NEED_DESCRIPTORS = ("export_fd", "import_memory_fd")
+
+
 @pytest.mark.parametrize("vk_result", ERRORS)
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(it, marks=[needs_descriptors] if it in NEED_DESCRIPTORS else [])
+        for it in OPERATIONS
+    ],
+)
 def test_each_call_fails_once(name: str, profile: str, vk_result: int) -> None:
     operation = OPERATIONS[name]
     for n in range(50):

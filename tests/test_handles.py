@@ -11,6 +11,7 @@ import pytest
 from bindings import Bound, import_volkano, import_vulkan, volkano_device, vulkan_device
 from conftest import index_of_the_driver
 from support import DONT_BIND, RANDOM, RGBA8, TRANSFER, pattern
+from systems import vulkan_loader
 
 import vk_mem
 from vk_mem import (
@@ -281,8 +282,7 @@ class VkMemoryRequirements(ctypes.Structure):
 
 
 def bound_function(bound: Bound | Device, name: bytes) -> Any:
-    loader = ctypes.CDLL("libvulkan.so.1")
-    find = loader.vkGetDeviceProcAddr
+    find = vulkan_loader().vkGetDeviceProcAddr
     find.restype = ctypes.c_void_p
     return ctypes.CFUNCTYPE(None)(find(ctypes.c_void_p(bound.handle), name))
 

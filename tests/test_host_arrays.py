@@ -149,7 +149,8 @@ def test_an_array_that_reads_flushes_nothing(buffer: Buffer, simulated: Simulate
     assert np.array(buffer, copy=True).tobytes() == pattern(256)
     assert np.asarray(buffer, np.float32)[7] == pattern(256)[7]
     copy = np.from_dlpack(buffer, copy=True)
-    copy[0] = 77
+    if copy.flags.writeable:  # some versions of NumPy make it read-only
+        copy[0] = 77
     assert buffer.read() == pattern(256)
     view = memoryview(buffer)
     assert not view.readonly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import types
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def test_an_address_without_memory_is_refused() -> None:
         from vk_mem import Allocator, InvalidArgumentError, SimulatedDevice
         import ctypes
         with Allocator(SimulatedDevice()) as allocator:
-            for address in (4096, 65536, 1 << 40, (1 << 47) - 8, 1 << 63):
+            for address in (4096, 32768, 1 << 40, (1 << 47) - 8, 1 << 63):
                 for given in (address, ctypes.c_void_p(address)):
                     for create in (allocator.create_buffer, allocator.create_image):
                         try:
@@ -146,9 +147,13 @@ def test_an_address_without_memory_is_refused() -> None:
 
 def test_the_positions_stay_what_they_are(simulated_allocator: Allocator) -> None:
     info = buffer_info()
-    # With a usage it is a size, and a large one.
-    with pytest.raises(OutOfDeviceMemoryError):
-        simulated_allocator.create_buffer(ctypes.addressof(info), STORAGE)
+    # With a usage it is a size, on most systems a very large one.
+    size = ctypes.addressof(info)
+    with (
+        contextlib.suppress(OutOfDeviceMemoryError),
+        simulated_allocator.create_buffer(size, STORAGE) as made,
+    ):
+        assert made.size == size
     simulated_allocator.create_buffer(65536, STORAGE).destroy()
 
 

@@ -178,7 +178,7 @@ def rust(source: Path) -> Graph:
         return parts[:at]
 
     def name(module: tuple[str, ...]) -> str:
-        return str(modules[module].relative_to(ROOT))
+        return modules[module].relative_to(ROOT).as_posix()
 
     return {
         name(module): {
@@ -216,7 +216,9 @@ def python(source: Path) -> Graph:
         if not name.endswith(".__init__"):
             owners = (owner(found.module or "", it.name) for found in nodes for it in found.names)
             known = (files[it] for it in owners if it in files and it != name)
-            graph[str(files[name].relative_to(ROOT))] = {str(it.relative_to(ROOT)) for it in known}
+            graph[files[name].relative_to(ROOT).as_posix()] = {
+                it.relative_to(ROOT).as_posix() for it in known
+            }
     return graph
 
 
@@ -236,7 +238,7 @@ def circles(graph: Graph) -> list[set[str]]:
     return [set(it) for it in found]
 
 
-GRAPHS = {str(it.relative_to(ROOT)): rust(it) for it in sorted(ROOT.glob("crates/*/src"))}
+GRAPHS = {it.relative_to(ROOT).as_posix(): rust(it) for it in sorted(ROOT.glob("crates/*/src"))}
 GRAPHS["python/vk_mem"] = python(ROOT / "python/vk_mem")
 
 
@@ -266,7 +268,7 @@ def test_every_file_has_a_room() -> None:
 def code_of(crates: str) -> Iterator[tuple[str, str]]:
     """The Rust files of some crates, and each without comments."""
     for file in sorted(ROOT.glob(f"crates/{crates}/src/**/*.rs")):
-        yield str(file.relative_to(ROOT)), re.sub(r"//[^\n]*", "", file.read_text())
+        yield file.relative_to(ROOT).as_posix(), re.sub(r"//[^\n]*", "", file.read_text())
 
 
 def test_all_locks_have_ranks() -> None:

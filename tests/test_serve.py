@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 import timelines
 from support import TRANSFER, run_python
+from systems import needs_unix_sockets
 
 import vk_mem
 import vk_mem.observe.serve
 from vk_mem import Allocator, InvalidArgumentError, SimulatedDevice, StatsServer, UseAfterFreeError
 
+pytestmark = needs_unix_sockets
 QUICK = 0.02
 
 

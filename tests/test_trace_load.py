@@ -6,7 +6,6 @@ import os
 import pickle
 import random
 import re
-import signal
 import threading
 import time
 from dataclasses import fields
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from systems import ctrl_c
 from traces import ALL_CALLS, FILES, VEGA, buffers, recorded, vma_text
 
 import vk_mem
@@ -272,7 +272,7 @@ def test_the_interpreter_runs_meanwhile() -> None:
 
 def test_ctrl_c_ends_a_replay_by_the_clock() -> None:
     trace = buffers(4000, 10)
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.3, ctrl_c)
     start = time.monotonic()
     timer.start()
     with pytest.raises(KeyboardInterrupt):

@@ -172,7 +172,7 @@ SOURCES = {
     "struct": np.zeros(300, [("a", "<u2"), ("b", "<f8", (3,))]),
     "struct, strided": np.ones(600, [("a", "<u2"), ("b", "<f8")])[::3],
     "dates": np.arange("2020-01-01", "2021-01-01", dtype="datetime64[D]"),
-    "complex": np.arange(99, dtype=np.complex128)[::-1],
+    "complex": np.arange(198, dtype=np.float64).view(np.complex128)[::-1],
     "__array__": OnlyArray(BLOCK.T),
     "DLPack": OnlyDLPack(BLOCK),
 }

@@ -416,7 +416,9 @@ class Worker:
             allocator.on_out_of_memory(None)  # type: ignore[type-var]
 
     def next_frame(self) -> None:
-        self.allocator.set_current_frame_index(next(self.place.frames))
+        # Between the two another thread may set a later one.
+        with contextlib.suppress(vk_mem.InvalidArgumentError):
+            self.allocator.set_current_frame_index(next(self.place.frames))
         assert self.allocator.current_frame_index > 0
 
     def trim(self) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from typing import NamedTuple
+
+from systems import WINDOWS
 
 __all__ = ["COME_LAST", "ENDS", "START", "STATES", "End"]
 
@@ -268,6 +273,13 @@ assert statuses == [23]
 """,
 }
 
+NEEDS = {
+    "setitimer": hasattr(signal, "setitimer"),
+    "os.fork": hasattr(os, "fork"),
+    "serve_stats": hasattr(socket, "AF_UNIX"),
+}
+for missing in (it for it, there in NEEDS.items() if not there):
+    STATES = {name: code for name, code in STATES.items() if missing not in code}
 
 COME_LAST = ("a closed allocator", "closed by hand", "a module taken away")
 """Nothing else can be set up after these."""
@@ -322,7 +334,10 @@ Allocator(device).create_buffers(items(), 3)
 """,
         8,
     ),
-    "KeyboardInterrupt": End("raise KeyboardInterrupt", -2, "KeyboardInterrupt"),
+    # On Windows it is STATUS_CONTROL_C_EXIT.
+    "KeyboardInterrupt": End(
+        "raise KeyboardInterrupt", 0xC000013A if WINDOWS else -2, "KeyboardInterrupt"
+    ),
     "a signal that kills": End("os.kill(os.getpid(), signal.SIGKILL)", -9),
     "another program": End(
         """
@@ -335,3 +350,6 @@ os.execv(sys.executable, [sys.executable, "-c", "exit(9)"])
         "thread = threading.Thread(target=sys.exit, args=(9,)); thread.start(); thread.join()", 0
     ),
 }
+if WINDOWS:
+    # It has no such signal, and there `os.execv` starts a process beside this one.
+    del ENDS["a signal that kills"], ENDS["another program"]

@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from support import RANDOM, TRANSFER, check_statistics, totals
+from systems import WINDOWS
 
 from attacks.actions import REFUSALS, Worker
 from attacks.apart import apart
@@ -318,3 +319,5 @@ class Interrupts:
 
 
 KINDS: tuple[type[Interrupter], ...] = (Signals, Exceptions, Places, Arguments)
+if WINDOWS:  # which sends no signals to threads
+    KINDS = KINDS[1:]

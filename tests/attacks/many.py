@@ -7,11 +7,13 @@ import ctypes
 import gc
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from support import RANDOM, TRANSFER, totals
+from systems import open_descriptors
 
 from attacks.apart import apart
 from attacks.devices import check_device
@@ -46,13 +48,13 @@ def standing() -> tuple[int, int]:
     """How many descriptors are open, and how many bytes are resident (0 where nobody says)."""
     gc.collect()
     resident = 0
-    if Path("/proc/self/statm").exists():
+    if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
         pages = Path("/proc/self/statm").read_text().split()[1]
         resident = int(pages) * os.sysconf("SC_PAGE_SIZE")
-    return len(os.listdir("/dev/fd")), resident
+    return open_descriptors(), resident
 
 
 def pools(count: int, dice: random.Random) -> None:
