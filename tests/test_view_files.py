@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pictures import large_dump, mixed_dump, page_data
+from systems import WINDOWS
 
 import vk_mem
 from vk_mem import InvalidArgumentError, SimulatedDevice
@@ -46,7 +47,11 @@ def test_a_page_takes_the_place_of_another_once_it_is_whole(
     path, link = tmp_path / "page.html", tmp_path / "link.html"
     path.write_text("before")
     path.chmod(0o640)
-    link.symlink_to(path)
+    # On Windows links need a privilege, and files have no such mode.
+    if WINDOWS:
+        link = path
+    else:
+        link.symlink_to(path)
 
     def broken(*_: Any) -> Any:
         yield "<!DOCTYPE html>"
@@ -60,9 +65,10 @@ def test_a_page_takes_the_place_of_another_once_it_is_whole(
             vk_mem.view.html(mixed_dump(), path)
     assert path.read_text() == "before"
     made = vk_mem.view.html(mixed_dump(), link)
-    assert path.read_text(encoding="utf-8") == made and link.is_symlink()
-    assert path.stat().st_mode & 0o777 == 0o640
-    assert sorted(it.name for it in tmp_path.iterdir()) == ["link.html", "page.html"]
+    assert path.read_text(encoding="utf-8") == made
+    if not WINDOWS:
+        assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o640
+    assert {it.name for it in tmp_path.iterdir()} == {link.name, "page.html"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")

@@ -47,7 +47,7 @@ def svg(
     check_path(path)
     text = write_svg(_picture(source, other, title, width, progress))
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
     return text
 
 

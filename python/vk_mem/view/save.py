@@ -43,7 +43,7 @@ def saving(path: PathLike) -> Iterator[TextIO]:
     # Pipes and devices are written directly; so are files in a folder that allows no new ones.
     if mode is None or stat.S_ISREG(mode):
         try:
-            file = open(part, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+            file = open(part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115  (closed below)
         except PermissionError:
             pass
         except OSError as error:
@@ -51,7 +51,7 @@ def saving(path: PathLike) -> Iterator[TextIO]:
             error.filename = str(path)
             raise
     if file is None:
-        with open(target, "w", encoding="utf-8") as file:
+        with open(target, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
     try:
