@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timelines
+from systems import WINDOWS
 from test_cli import bad, good
 from traces import ALL_CALLS, FILES, VEGA, buffers, recorded
 
 import vk_mem
 from vk_mem.trace import load
+
+
+def is_missing(said: str) -> bool:
+    """In the words of Unix, Windows or Wine."""
+    return any(it in said for it in ("No such file", "cannot find", "not found"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda it: it.name)
@@ -57,12 +64,15 @@ def test_files_are_replaced_only_by_whole_ones(tmp_path: Path) -> None:
     target.write_text("old")
     target.chmod(0o640)
     trace.save(target)
-    assert target.stat().st_mode & 0o777 == 0o640 and len(load(target)) == len(trace)
+    assert len(load(target)) == len(trace)
+    if not WINDOWS:  # where files have no such mode
+        assert target.stat().st_mode & 0o777 == 0o640
     with pytest.raises(FileNotFoundError) as caught:
         trace.save(tmp_path / "none" / "x.vkmem")
     assert caught.value.filename == str(tmp_path / "none" / "x.vkmem")
-    with pytest.raises(OSError, match="No space"):
-        trace.save("/dev/full")
+    if sys.platform == "linux":
+        with pytest.raises(OSError, match="No space"):
+            trace.save("/dev/full")
     assert sorted(os.listdir(tmp_path)) == ["x.vkmem"]
 
 
@@ -164,7 +174,7 @@ def test_traces_are_shown_and_converted(tmp_path: Path) -> None:
 def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "no.csv").write_text("hello\n")
     assert "this is no trace" in bad(1, "replay", tmp_path / "no.csv")
-    assert "No such file" in bad(1, "trace", "info", tmp_path / "none")
+    assert is_missing(bad(1, "trace", "info", tmp_path / "none"))
     assert "no profile is named" in bad(1, "replay", VEGA, "--device", "none")
     assert "bytes, such as 64M" in bad(2, "replay", VEGA, "--block-size", "many")
     assert "a line or an event" in bad(2, "replay", VEGA, "--until", "x")
@@ -176,7 +186,7 @@ def test_wrong_uses_are_one_line(tmp_path: Path) -> None:
     assert "f.toml: " in bad(1, "replay", VEGA, "--compare", tmp_path / "f.toml")
     assert "ends with" in bad(2, "trace", "export", VEGA, "-o", tmp_path / "x.txt")
     assert "ends with" in bad(2, "trace", "convert", VEGA, "-o", tmp_path / "x.txt")
-    assert "No such file" in bad(1, "trace", "convert", VEGA, "-o", tmp_path / "no" / "x.vkmem")
+    assert is_missing(bad(1, "trace", "convert", VEGA, "-o", tmp_path / "no" / "x.vkmem"))
 
 
 # ---- progress ----

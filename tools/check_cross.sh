@@ -28,8 +28,9 @@ export RUSTC="${CROSS_RUSTC:-/usr/bin/rustc}" RUSTC_BOOTSTRAP=1
 export CARGO_UNSTABLE_BUILD_STD="std,panic_unwind" CARGO_TARGET_DIR="$FOLDER"
 export WINEPREFIX="$FOLDER/prefix" WINEARCH=win64 WINEDEBUG="${WINEDEBUG:--all}"
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="wine"
-# The PyO3 of a cross build reads no interpreter of this system.
-unset PYO3_PYTHON
+# The PyO3 of a cross build reads no interpreter of this system; under Wine every start of Python
+# would take seconds without its bytecode.
+unset PYO3_PYTHON PYTHONDONTWRITEBYTECODE
 
 say() { printf 'check-cross: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
