@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded_programs import exact
+from recorded_programs import begin, check_replay, exact
 from support import DEDICATED, LOSABLE, MAPPED, TRANSFER, WRITE
 from traces import ALL_CALLS, DATA
 
@@ -172,3 +172,31 @@ def test_calls_of_old_versions_of_vma() -> None:
         int(line.rsplit(",", 1)[1]) for line in text.splitlines() if ",vmaResizeAllocation," in line
     ]
     assert [it.size for it in resized] == sizes
+
+
+def test_requests_that_no_heap_could_serve_are_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "a.vkmem"
+    with Allocator(SimulatedDevice("discrete-8gib"), record=path) as allocator:
+        for call in (
+            lambda: allocator.create_buffer(1 << 40, TRANSFER),
+            lambda: allocator.create_buffers([64, 1 << 40], TRANSFER),
+        ):
+            with pytest.raises(vk_mem.OutOfDeviceMemoryError):
+                call()
+    failed = [it for it in load(path) if isinstance(it, Failed)]
+    assert [(it.function, it.object) for it in failed] == 2 * [("vkCreateBuffer", None)]
+    assert all("largest heap" in (it.failure.message or "") for it in failed)
+
+
+def test_dumps_say_what_the_rings_of_transfers_are_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.vkmem"
+    with (
+        begin(path) as recording,
+        Allocator(SimulatedDevice(), record=recording) as allocator,
+        allocator.create_buffer(buffer_usage=TRANSFER, data=bytes(1000)) as buffer,
+    ):
+        assert bytes(buffer.download()) == bytes(1000)
+        usage = {it.name: it.usage for *_, it in allocator.snapshot().allocations()}
+        check_replay(recording, path, allocator)
+    assert usage["vk_mem ring for uploads"] == vk_mem.BufferUsage.TRANSFER_SRC
+    assert usage["vk_mem ring for downloads"] == vk_mem.BufferUsage.TRANSFER_DST

@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "a.vkmem"
     with pytest.raises(FileNotFoundError) as caught:
         Allocator(SimulatedDevice("discrete-8gib"), record=path)
-    assert caught.value.filename == path
+    assert caught.value.filename == str(path)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.JSON"])
@@ -349,3 +349,41 @@ def test_recordings_do_not_outlive_a_fork(allocator: Allocator, tmp_path: Path) 
         os._exit(refused)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     recording.close()
+
+
+def test_two_recordings_are_not_written_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.vkmem"
+    with Allocator(SimulatedDevice(), record=path) as allocator:
+        (tmp_path / "link").symlink_to(path)
+        for other in (path, tmp_path / "link", tmp_path / "." / "a.vkmem"):
+            with pytest.raises(vk_mem.InvalidArgumentError, match="is being recorded to"):
+                Allocator(SimulatedDevice(), record=other)
+            with pytest.raises(vk_mem.InvalidArgumentError, match="is being recorded to"):
+                vk_mem.record(allocator, other)
+        allocator.create_buffer(64, TRANSFER).destroy()
+    kinds = vk_mem.trace.load(path).kinds()
+    assert (kinds["allocate"], kinds["free"]) == (1, 1)
+    # The first one has ended.
+    Allocator(SimulatedDevice(), record=path).close()
+    assert vk_mem.trace.load(path).kinds().get("allocate") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs in its files")
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(vk_mem.InvalidArgumentError, match="is a FIFO: record to a file"):
+        Allocator(SimulatedDevice(), record=tmp_path / "fifo")
+
+
+def test_wrong_arguments_of_recordings_are_named(tmp_path: Path) -> None:
+    with pytest.raises(vk_mem.InvalidArgumentError, match="record is an empty path"):
+        Allocator(SimulatedDevice(), record="")
+    with pytest.raises(FileNotFoundError, match=r"'.*missing.*a\.vkmem'") as caught:
+        Allocator(SimulatedDevice(), record=tmp_path / "missing" / "a.vkmem")
+    assert isinstance(caught.value.filename, str)
+    with (
+        Allocator(SimulatedDevice()) as allocator,
+        vk_mem.record(allocator, tmp_path / "a.vkmem") as recording,
+        pytest.raises(TypeError, match="text must be a str, not NoneType"),
+    ):
+        recording.mark(None)  # type: ignore[arg-type]

@@ -279,3 +279,24 @@ def test_ctrl_c_ends_a_replay_by_the_clock() -> None:
         trace.replay(clock=0.01)
     assert time.monotonic() - start < 30
     timer.join()
+
+
+@pytest.mark.parametrize("source", [None, 5, 10**11, 1.5, object()])
+def test_what_is_no_source(source: object) -> None:
+    with pytest.raises(TypeError, match="source must be a path or the bytes of a file, not a"):
+        load(source)  # type: ignore[arg-type]
+
+
+def test_empty_files_say_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.vkmem").write_bytes(b"")
+    with pytest.raises(vk_mem.TraceError, match=r"empty\.vkmem: this is no trace: it is empty"):
+        load(tmp_path / "empty.vkmem")
+    with pytest.raises(vk_mem.TraceError, match="it is empty"):
+        load(b"")
+
+
+def test_events_that_are_not_there() -> None:
+    trace = load(VEGA)
+    for index in (len(trace), -len(trace) - 1):
+        with pytest.raises(IndexError, match=f"{index} is out of range: the trace has"):
+            trace[index]

@@ -182,6 +182,8 @@ ranks! {
     FaultRecords,
     /// Call sites. Alone.
     CallSites,
+    /// Buffers that an allocator has made for itself. Alone.
+    OwnBuffers,
     /// One virtual block, or many as one. Alone.
     VirtualBlock,
     /// Who looks at freed memory before it is given out again. Alone: it is called without the lock.

@@ -203,6 +203,8 @@ pub fn pinned(message: impl Into<String>) -> PyErr {
 pub fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyErr {
     let class = py.get_type::<PyOSError>();
     let text = error.to_string();
+    // A str, as Python's own functions show it.
+    let path = path.map(Path::as_os_str);
     let made = match error.raw_os_error() {
         Some(number) => {
             let text = text.split(" (os error").next().unwrap_or_default();

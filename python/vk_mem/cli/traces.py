@@ -103,7 +103,7 @@ def replay(
     """Play a recording again: on another device, with other blocks, up to some line.
 
     Prints times, what was held and live, failures and what was never freed, as a table. With
-    --compare each table of the file, such as [small] with block_size = "16M", is one row.
+    --compare each table of the file, such as \\[small] with block_size = "16M", is one row.
     """
     if compare is not None and view is not None:
         raise typer.BadParameter("--view draws one replay, --compare runs several")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, NoReturn
 
 from vk_mem._files import read_regular_file
 from vk_mem._vk_mem import _TraceData
 from vk_mem.errors import TraceError
+from vk_mem.text import with_article
 from vk_mem.trace.trace import Trace
 
 __all__ = ["Format", "load"]
@@ -36,14 +38,17 @@ def load(
     all; not for snapshots of PyTorch. The GIL is released meanwhile, and Ctrl-C ends the call.
 
     Raises `TraceError` with the line or the offset of what is wrong, and for what is no regular
-    file; `OSError` if the file cannot be read.
+    file or empty; `OSError` if the file cannot be read.
     """
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         data = read_regular_file(path, LARGEST_FILE, "trace", _refuse)
         name = os.path.basename(path)
     else:
-        data, name = bytes(source), ""
+        data, name = _bytes_of(source), ""
+    if not data and format is None:
+        why = "this is no trace: it is empty"
+        raise TraceError(f"{name}: {why}" if name else why, offset=0)
     try:
         return Trace(_TraceData.load(data, format, progress), name)
     except TraceError as error:
@@ -51,6 +56,15 @@ def load(
             raise
         # A message that names the file.
         raise TraceError(f"{name}: {error}", line=error.line, offset=error.offset) from None
+
+
+def _bytes_of(source: object) -> bytes:
+    # A number would make as many zeros.
+    if not isinstance(source, int):
+        with suppress(TypeError):
+            return bytes(memoryview(source))  # type: ignore[arg-type]
+    kind = with_article(type(source).__name__)
+    raise TypeError(f"source must be a path or the bytes of a file, not {kind}")
 
 
 def _refuse(what: str) -> NoReturn:

@@ -84,7 +84,10 @@ class RecordedEvents(Sequence[Event]):
     def __getitem__(self, index: int | slice) -> Event | list[Event]:
         if isinstance(index, slice):
             return [self._event(at) for at in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
+        try:
+            at = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"{index} is out of range: the trace has {len(self)} events") from None
         return self._event(at)
 
     def __iter__(self) -> Iterator[Event]:

@@ -103,6 +103,9 @@ impl Labels {
             let entry = entry_of(&mut slots, id)?;
             (entry.usage, entry.call_site) = (usage, call_site);
         }
+        for (id, usage) in state.device_allocator.own_buffers() {
+            entry_of(&mut slots, id)?.usage = usage.as_raw().into();
+        }
         let pools = state.pool_names.lock().clone();
         let (call_sites, numbers) = sort_call_sites(&sites.texts);
         let renumber = |site: &mut u32| *site = numbers[*site as usize];

@@ -10,6 +10,7 @@ use vkmem_engine::lock::{Mutex, rank};
 
 use crate::arguments::iterables;
 use crate::arguments::numbers::unsigned;
+use crate::arguments::text::Text;
 use crate::errors::{invalid, use_after_free};
 use crate::interpreter::detach;
 use crate::lifetime::ownership::AllocatorState;
@@ -205,8 +206,9 @@ impl Recording {
     }
 
     /// Writes a text into the recording, as a mark of the program.
-    fn mark(&self, py: Python<'_>, text: &str) -> PyResult<()> {
-        self.session(py)?.recording().mark(text);
+    fn mark(&self, py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<()> {
+        let text = Text::string(text, "text")?;
+        self.session(py)?.recording().mark(&text);
         Ok(())
     }
 
@@ -261,6 +263,7 @@ pub fn session_of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<(Arc<Ses
         return Ok((recording.get().session(py)?, false));
     }
     match given.extract::<PathBuf>() {
+        Ok(path) if path.as_os_str().is_empty() => Err(invalid(py, "record is an empty path")),
         Ok(path) => Ok((Session::begin(py, Place::File(path))?, true)),
         Err(_) => {
             let kind = given.get_type().name().map_or("?".into(), |name| name.to_string());

@@ -67,10 +67,12 @@ pub struct Session {
 
 impl Session {
     /// Begins a recording, or a timeline for Perfetto if the name of the file says so. Raises `InvalidArgumentError` for
-    /// the name of a timeline for Chrome, `OSError` if the file cannot be written.
+    /// the name of a timeline for Chrome, for a FIFO and for the file of a recording that goes on, `OSError` if the file
+    /// cannot be written.
     pub fn begin(py: Python<'_>, place: Place) -> PyResult<Arc<Self>> {
         if let Place::File(path) = &place {
             check_name(py, path)?;
+            check_file(py, path)?;
         }
         let failed: Arc<OnceLock<Told>> = Arc::default();
         let theirs = failed.clone();
@@ -258,6 +260,45 @@ fn check_name(py: Python<'_>, path: &Path) -> PyResult<()> {
              make one by vk_mem.trace.load({recording:?}).to_chrome_json(...), or record to a .pftrace"
         ),
     ))
+}
+
+/// Refuses a file that a recording is being written to, which would be cut off, and a FIFO, which would wait for a
+/// reader.
+fn check_file(py: Python<'_>, path: &Path) -> PyResult<()> {
+    let shown = path.display();
+    if is_fifo(path) {
+        return Err(invalid(py, format!("{shown} is a FIFO: record to a file")));
+    }
+    let Ok(file) = path.canonicalize() else { return Ok(()) };
+    let open: Vec<_> = OPEN.lock().iter().filter_map(Weak::upgrade).collect();
+    let is_written = |it: &Arc<Session>| {
+        let theirs = it.path.as_ref().and_then(|it| it.canonicalize().ok());
+        !it.is_over() && it.is_here() && file.is_file() && theirs.as_ref() == Some(&file)
+    };
+    if !open.iter().any(is_written) {
+        return Ok(());
+    }
+    Err(invalid(
+        py,
+        format!(
+            "{shown} is being recorded to: choose another file, or let several allocators share one recording, as in \
+             Allocator(device, record=recording)"
+        ),
+    ))
+}
+
+/// Returns whether a path names a FIFO.
+fn is_fifo(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        path.metadata().is_ok_and(|it| it.file_type().is_fifo())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
 }
 
 /// Returns the program that runs: `sys.argv[0]`.

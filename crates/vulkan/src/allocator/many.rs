@@ -80,7 +80,10 @@ impl DeviceAllocator {
         for (index, info) in infos.iter().enumerate() {
             // SAFETY: the caller guarantees a valid create info.
             let request = unsafe { K::request(self, info, create_info) };
-            requests.push(request.map_err(|error| FailedItem { index, error })?);
+            requests.push(request.map_err(|error| {
+                self.engine().tell_failed(K::CREATE, None, &error);
+                FailedItem { index, error }
+            })?);
         }
         for (index, info) in infos.iter().enumerate() {
             // SAFETY: the caller guarantees valid create infos.

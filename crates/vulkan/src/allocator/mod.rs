@@ -14,7 +14,9 @@ pub(crate) mod sharing;
 
 use std::sync::Arc;
 
-use vkmem_engine::{Allocator, AllocatorOptions, Error};
+use ash::vk;
+use vkmem_engine::lock::{Mutex, rank};
+use vkmem_engine::{AllocationId, Allocator, AllocatorOptions, Error};
 
 use crate::driver::contract::Driver;
 use image_limits::ImageFormats;
@@ -24,6 +26,8 @@ pub struct DeviceAllocator {
     engine: Allocator,
     driver: Arc<dyn Driver>,
     image_formats: ImageFormats,
+    /// Buffers that are made here to stay, with their usage.
+    own_buffers: Mutex<Vec<(AllocationId, vk::BufferUsageFlags)>, rank::OwnBuffers>,
 }
 
 impl DeviceAllocator {
@@ -33,7 +37,8 @@ impl DeviceAllocator {
     /// The errors of [`Allocator::new`].
     pub fn new(driver: Arc<dyn Driver>, options: &AllocatorOptions) -> Result<Self, Error> {
         let engine = Allocator::new(driver.clone(), options)?;
-        Ok(Self { engine, driver, image_formats: ImageFormats::default() })
+        let (image_formats, own_buffers) = (ImageFormats::default(), Mutex::default());
+        Ok(Self { engine, driver, image_formats, own_buffers })
     }
 
     /// Returns the engine.
@@ -44,6 +49,21 @@ impl DeviceAllocator {
     /// Returns the device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
+    }
+
+    /// Returns the buffers that the library has made for itself, as rings for transfers, with their usage: for dumps.
+    pub fn own_buffers(&self) -> Vec<(AllocationId, vk::BufferUsageFlags)> {
+        self.own_buffers.lock().clone()
+    }
+
+    /// Notes such a buffer.
+    pub(crate) fn add_own_buffer(&self, id: AllocationId, usage: vk::BufferUsageFlags) {
+        self.own_buffers.lock().push((id, usage));
+    }
+
+    /// Forgets such a buffer, before it is destroyed.
+    pub(crate) fn remove_own_buffer(&self, id: AllocationId) {
+        self.own_buffers.lock().retain(|it| it.0 != id);
     }
 
     pub(crate) fn image_formats(&self) -> &ImageFormats {

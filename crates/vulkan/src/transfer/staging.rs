@@ -84,6 +84,7 @@ impl Staging {
             drop(unsafe { allocator.destroy(ResourceHandle::Buffer(buffer), Some(allocation.id)) });
             return Err(Error::MemoryMap("the memory for staging cannot be mapped".into()));
         };
+        allocator.add_own_buffer(allocation.id, usage);
         // For dumps; without host memory for it there is none.
         let _ = allocator.engine().set_name(allocation.id, Some(name));
         let atom = allocator.engine().atom_size(allocation.memory_type_index);
@@ -145,6 +146,7 @@ impl Staging {
     /// # Safety
     /// The device does not use it any more.
     pub unsafe fn destroy(self, allocator: &DeviceAllocator) {
+        allocator.remove_own_buffer(self.allocation.id);
         // SAFETY: made in `new`; the caller vouches for the device.
         drop(unsafe {
             allocator.destroy(ResourceHandle::Buffer(self.buffer), Some(self.allocation.id))
