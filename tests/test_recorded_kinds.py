@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from recorded_programs import begin, check_replay, exact
 from support import DEDICATED, LOSABLE, MAPPED, TRANSFER, WRITE
+from systems import needs_descriptors
 from traces import ALL_CALLS, DATA
 
 import vk_mem
@@ -77,6 +78,7 @@ def test_flushes_that_fail(tmp_path: Path) -> None:
     exact(trace)
 
 
+@needs_descriptors
 def test_imports(tmp_path: Path) -> None:
     path = tmp_path / "a.vkmem"
     device = SimulatedDevice("discrete-8gib")

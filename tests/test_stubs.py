@@ -31,7 +31,7 @@ def test_a_stub_has_the_path_of_its_rust_file() -> None:
     text = (ROOT / "crates/python/src/lib.rs").read_text()
     registered = re.findall(r"(?:add_class::<|wrap_pyfunction!\()(\w+)::(\w+)", text)
     wanted = {room if room != "objects" else f"{room}/{file}" for room, file in registered}
-    found = {str(it.relative_to(STUBS).with_suffix("")) for it in STUBS.rglob("*.pyi")}
+    found = {it.relative_to(STUBS).with_suffix("").as_posix() for it in STUBS.rglob("*.pyi")}
     assert found - {"__init__", "objects/__init__"} == wanted
 
 
