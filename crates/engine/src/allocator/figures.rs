@@ -122,22 +122,21 @@ impl Allocator {
         if self.setup.ledger.refresh_if_old() && is_active() {
             self.recorder().tell_now(&Told::QueryBudget { trims: false });
         }
-        let info = self.device().info();
-        let mut budgets: Vec<HeapBudget> = (0..info.heaps.len() as u32)
-            .map(|heap| {
-                let (block_count, block_bytes) = self.setup.ledger.held(heap);
-                let (usage, budget) = self.setup.ledger.usage_and_budget(heap);
-                HeapBudget { block_count, block_bytes, usage, budget, ..HeapBudget::default() }
-            })
-            .collect();
-        let mut count = |pool: &Pool| {
-            let heap = info.heap_of(pool.rules().memory_type_index) as usize;
-            let (allocations, bytes) = pool.live();
-            budgets[heap].allocation_count += allocations;
-            budgets[heap].allocation_bytes += bytes;
+        let ledger = &self.setup.ledger;
+        let budget_of = |(heap, in_use): (u32, HeapUsage)| {
+            let (block_count, block_bytes) = ledger.held(heap);
+            let (usage, budget) = ledger.usage_and_budget(heap);
+            let HeapUsage { allocation_count, allocation_bytes, .. } = in_use;
+            HeapBudget {
+                block_count,
+                block_bytes,
+                allocation_count,
+                allocation_bytes,
+                usage,
+                budget,
+            }
         };
-        self.pools.each(&mut count);
-        budgets
+        (0..).zip(self.heap_usage()).map(budget_of).collect()
     }
 
     /// Returns how much of every heap the pools hold and what is in use of it. O(pools).
@@ -145,12 +144,8 @@ impl Allocator {
         let info = self.device().info();
         let mut heaps = vec![HeapUsage::default(); info.heaps.len()];
         self.pools.each(|pool| {
-            let (heap, more) =
-                (&mut heaps[info.heap_of(pool.rules().memory_type_index) as usize], pool.usage());
-            heap.block_count += more.block_count;
-            heap.block_bytes += more.block_bytes;
-            heap.allocation_count += more.allocation_count;
-            heap.allocation_bytes += more.allocation_bytes;
+            let heap = info.heap_of(pool.rules().memory_type_index) as usize;
+            heaps[heap].add(&pool.usage());
         });
         heaps
     }

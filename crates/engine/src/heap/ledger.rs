@@ -51,6 +51,16 @@ pub struct HeapUsage {
     pub allocation_bytes: u64,
 }
 
+impl HeapUsage {
+    /// Adds other figures.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.block_count += other.block_count;
+        self.block_bytes += other.block_bytes;
+        self.allocation_count += other.allocation_count;
+        self.allocation_bytes += other.allocation_bytes;
+    }
+}
+
 /// Bytes and memory objects allocated from the driver, by heap. Lock-free, except for the driver's last
 /// report.
 pub struct HeapLedger {

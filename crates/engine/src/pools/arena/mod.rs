@@ -15,6 +15,7 @@ use crate::debugging::options::DebugOptions;
 use crate::device::{HostAddress, MemoryAllocateInfo};
 use crate::error::{Error, FailureFigures};
 use crate::handle::{PoolKey, SlotKey};
+use crate::heap::ledger::HeapUsage;
 use crate::lock::{Condvar, Mutex, MutexGuard, rank};
 use crate::pools::block_sizes::{BlockSizes, FIRST_BLOCK_HALVINGS};
 use crate::pools::blocks::{Blocks, PlacedHandle, PlacedRegion};
@@ -472,14 +473,12 @@ impl Arena {
         Some((result, blocks.memory(info.block).clone(), info))
     }
 
-    /// Returns the number of live allocations and their bytes. O(1).
-    pub fn live(&self) -> (u64, u64) {
-        self.state.lock().blocks.live()
-    }
-
-    /// Returns the number of blocks and their bytes. O(1).
-    pub fn held(&self) -> (u64, u64) {
-        self.state.lock().blocks.held()
+    /// Returns how much is held and what is in use of it. O(1).
+    pub fn usage(&self) -> HeapUsage {
+        let blocks = &self.state.lock().blocks;
+        let ((block_count, block_bytes), (allocation_count, allocation_bytes)) =
+            (blocks.held(), blocks.live());
+        HeapUsage { block_count, block_bytes, allocation_count, allocation_bytes }
     }
 
     /// Returns the bytes of bookkeeping. O(1).

@@ -497,20 +497,21 @@ impl Pool {
 
     /// Returns the number of live allocations and their bytes. O(1).
     pub(crate) fn live(&self) -> (u64, u64) {
-        let (arena, dedicated) = (self.arena.live(), self.dedicated.live());
-        (arena.0 + dedicated.0, arena.1 + dedicated.1)
+        let usage = self.usage();
+        (usage.allocation_count, usage.allocation_bytes)
     }
 
     /// Returns how much the pool holds and what is in use of it. O(1).
     pub(crate) fn usage(&self) -> HeapUsage {
-        let ((blocks, block_bytes), (count, bytes)) = (self.arena.held(), self.arena.live());
-        let (dedicated, dedicated_bytes) = self.dedicated.live();
-        HeapUsage {
-            block_count: blocks + dedicated,
-            block_bytes: block_bytes + dedicated_bytes,
-            allocation_count: count + dedicated,
-            allocation_bytes: bytes + dedicated_bytes,
-        }
+        let mut usage = self.arena.usage();
+        let (count, bytes) = self.dedicated.live();
+        usage.add(&HeapUsage {
+            block_count: count,
+            block_bytes: bytes,
+            allocation_count: count,
+            allocation_bytes: bytes,
+        });
+        usage
     }
 
     /// Counts blocks, allocations and unused ranges. O(regions).
