@@ -52,10 +52,8 @@ impl DeviceAllocator {
                  device"
             )),
             error => {
-                let error =
-                    self.bind_error(call, error, allocation.memory_type_index, allocation.size);
-                self.engine().tell_failed(call, Some(allocation.id), &error);
-                error
+                let Allocation { id, memory_type_index, size, .. } = *allocation;
+                self.bind_error(call, error, id, memory_type_index, size)
             }
         })
     }
@@ -71,11 +69,12 @@ impl DeviceAllocator {
         allocation: &Allocation,
         planes: impl Iterator<Item = (u32, u64)>,
     ) -> Result<(), Error> {
-        let Allocation { memory, offset, memory_type_index, size, .. } = *allocation;
+        let Allocation { id, memory, offset, memory_type_index, size, .. } = *allocation;
         let places: Vec<_> = planes.map(|(plane, at)| (plane, offset + at)).collect();
         // SAFETY: the caller guarantees valid image, memory and places.
         let bound = unsafe { self.driver().bind_planes(image, memory, &places) };
-        bound.map_err(|error| self.bind_error("vkBindImageMemory2", error, memory_type_index, size))
+        let call = "vkBindImageMemory2";
+        bound.map_err(|error| self.bind_error(call, error, id, memory_type_index, size))
     }
 
     /// Calls the driver; the error has the name of the call.
@@ -125,11 +124,7 @@ impl DeviceAllocator {
     ) -> Result<(), Error> {
         // SAFETY: the caller guarantees valid both.
         let bound = unsafe { K::bind(&**self.driver(), handle, to.memory, to.offset) };
-        bound.map_err(|error| {
-            let error = self.bind_error(K::BIND, error, to.memory_type_index, to.size);
-            self.engine().tell_failed(K::BIND, Some(to.id), &error);
-            error
-        })
+        bound.map_err(|error| self.bind_error(K::BIND, error, to.id, to.memory_type_index, to.size))
     }
 
     /// Binds a handle to its memory; if that fails, it is destroyed, and the memory is freed after that:
@@ -147,8 +142,7 @@ impl DeviceAllocator {
         let Allocation { id, memory, offset, memory_type_index, size, .. } = allocation;
         // SAFETY: the caller guarantees valid both.
         if let Err(error) = unsafe { K::bind(&**self.driver(), handle, memory, offset) } {
-            let error = self.bind_error(K::BIND, error, memory_type_index, size);
-            self.engine().tell_failed(K::BIND, Some(id), &error);
+            let error = self.bind_error(K::BIND, error, id, memory_type_index, size);
             // SAFETY: the caller guarantees a valid handle.
             let error = unsafe { self.destroy_after::<K>(handle, error) };
             self.free_after(id);
@@ -165,17 +159,20 @@ impl DeviceAllocator {
         }
     }
 
-    /// The error of binding to `size` bytes of a memory type.
+    /// The error of binding to an allocation of `size` bytes, of which those who record the allocator are told.
     #[cold]
     fn bind_error(
         &self,
         call: &'static str,
         error: DeviceError,
+        id: AllocationId,
         memory_type_index: u32,
         size: u64,
     ) -> Error {
         let figures = self.engine().figures(Some(memory_type_index), size);
-        Error::of_call(call, error, figures)
+        let error = Error::of_call(call, error, figures);
+        self.engine().tell_failed(call, Some(id), &error);
+        error
     }
 }
 

@@ -67,9 +67,7 @@ impl DeviceAllocator {
         allocate: impl Allocate,
     ) -> Result<(K::Handle, Allocation), Error> {
         // SAFETY: the caller guarantees a valid create info.
-        let request = unsafe { K::request(self, info, create_info) };
-        let mut request =
-            request.inspect_err(|error| self.engine.tell_failed(K::CREATE, None, error))?;
+        let mut request = unsafe { self.request_of::<K>(info, create_info)? };
         let (export, direction) = (self.export_types(create_info)?, Direction::Export);
         // SAFETY: the caller guarantees a valid create info.
         let handle = unsafe { self.create_handle::<K>(info, &mut request, export, direction)? };

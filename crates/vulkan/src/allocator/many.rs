@@ -79,11 +79,8 @@ impl DeviceAllocator {
         // All are checked before the first one is created: an impossible batch makes no driver call.
         for (index, info) in infos.iter().enumerate() {
             // SAFETY: the caller guarantees a valid create info.
-            let request = unsafe { K::request(self, info, create_info) };
-            requests.push(request.map_err(|error| {
-                self.engine().tell_failed(K::CREATE, None, &error);
-                FailedItem { index, error }
-            })?);
+            let request = unsafe { self.request_of::<K>(info, create_info) };
+            requests.push(request.map_err(|error| FailedItem { index, error })?);
         }
         for (index, info) in infos.iter().enumerate() {
             // SAFETY: the caller guarantees valid create infos.

@@ -272,6 +272,22 @@ impl ResourceApi for Images {
 }
 
 impl DeviceAllocator {
+    /// Returns the request of a resource that is to be created; those who record the allocator are told why there can be
+    /// none.
+    ///
+    /// # Safety
+    /// The info is valid for the Vulkan function that creates the resource.
+    #[inline(always)]
+    pub(crate) unsafe fn request_of<K: ResourceApi>(
+        &self,
+        info: &K::Info<'_>,
+        create_info: &AllocationCreateInfo,
+    ) -> Result<AllocationRequest, Error> {
+        // SAFETY: the caller guarantees a valid create info.
+        let request = unsafe { K::request(self, info, create_info) };
+        request.inspect_err(|error| self.engine().tell_failed(K::CREATE, None, error))
+    }
+
     /// Creates a handle, and completes the request with its requirements.
     ///
     /// # Safety
