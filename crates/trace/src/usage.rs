@@ -154,6 +154,22 @@ impl Usage {
         &self.touched
     }
 
+    /// Returns a custom pool; nothing if it does not exist.
+    pub(crate) fn pool(&self, number: u32) -> Held {
+        self.pools.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Returns the heap of a memory type, if the device is known.
+    pub(crate) fn heap_of(&self, memory_type: usize) -> Option<usize> {
+        self.heap_of.get(memory_type).copied()
+    }
+
+    /// Returns the memory types of a heap that anything was in so far.
+    pub(crate) fn used_types(&self, heap: usize) -> impl Iterator<Item = usize> {
+        let used = self.heap_of.iter().zip(&self.used).enumerate();
+        used.filter(move |(_, (of, is_used))| **of == heap && **is_used).map(|(index, _)| index)
+    }
+
     /// Returns the memory types that nothing was in before the last event.
     pub(crate) fn newly_used_types(&self) -> &[usize] {
         &self.newly_used

@@ -1,6 +1,6 @@
 //! [`Counters`]: the counters of a timeline, each declared when it is first needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use super::output::{Output, TrackId, TrackKind};
@@ -60,9 +60,6 @@ pub(super) struct Counters {
     total: Option<Pair>,
     heaps: Vec<Pair>,
     budgets: Vec<Option<Budget>>,
-    /// The heap of each memory type, and the types of each heap that were in use.
-    heap_of: Vec<usize>,
-    used: Vec<BTreeSet<usize>>,
     /// Of memory types, once they share their heap with others in use; before that they are as their heap.
     types: Vec<(usize, Pair)>,
     pools: BTreeMap<u32, Pair>,
@@ -88,23 +85,15 @@ impl Counters {
                 }
             }
         }
-        let types = description.device.as_ref().map_or(&[][..], |it| &it.types);
         Ok(Self {
             total,
             budgets: vec![None; heaps.len()],
-            used: vec![BTreeSet::new(); heaps.len()],
             heaps,
-            heap_of: types.iter().map(|it| it.heap_index as usize).collect(),
             types: Vec::new(),
             pools: BTreeMap::new(),
             unnamed: Vec::new(),
             names,
         })
-    }
-
-    /// Returns the heap of a memory type.
-    pub fn heap_of(&self, memory_type: u32) -> u32 {
-        self.heap_of.get(memory_type as usize).map_or(0, |it| *it as u32)
     }
 
     /// Takes an event that has not changed the figures yet: declares pools, whose names are those that are known, or
@@ -165,8 +154,7 @@ impl Counters {
             None => scale.clone(),
         };
         let mut pair = Pair::declare(tracks, &name, &scale)?;
-        let held = usage.pools().get(&pool).copied().unwrap_or_default();
-        pair.show(&mut tracks.output, time, held)?;
+        pair.show(&mut tracks.output, time, usage.pool(pool))?;
         self.pools.insert(pool, pair);
         Ok(())
     }
@@ -194,8 +182,7 @@ impl Counters {
         }
         for number in usage.touched_pools() {
             if let Some(pair) = self.pools.get_mut(number) {
-                let held = usage.pools().get(number).copied().unwrap_or_default();
-                pair.show(&mut tracks.output, time, held)?;
+                pair.show(&mut tracks.output, time, usage.pool(*number))?;
             }
         }
         if let Call::DestroyPool { pool } = event.call {
@@ -210,18 +197,15 @@ impl Counters {
         usage: &Usage,
         tracks: &mut Tracks<O>,
     ) -> io::Result<()> {
-        for &it in usage.newly_used_types() {
-            let heap = self.heap_of[it];
-            let Some(used) = self.used.get_mut(heap) else { continue };
-            used.insert(it);
-            let new = match used.len() {
-                1 => BTreeSet::new(),
-                2 => used.clone(),
-                _ => BTreeSet::from([it]),
-            };
-            for of_type in new {
-                let (name, scale) = (format!("memory type {of_type}"), format!("heap {heap}"));
-                self.types.push((of_type, Pair::declare(tracks, &name, &scale)?));
+        for heap in usage.newly_used_types().iter().filter_map(|it| usage.heap_of(*it)) {
+            if usage.used_types(heap).nth(1).is_none() {
+                continue;
+            }
+            for it in usage.used_types(heap) {
+                if self.types.iter().all(|(declared, _)| *declared != it) {
+                    let (name, scale) = (format!("memory type {it}"), format!("heap {heap}"));
+                    self.types.push((it, Pair::declare(tracks, &name, &scale)?));
+                }
             }
         }
         Ok(())

@@ -261,12 +261,16 @@ impl<O: Output> Timeline<O> {
             begins,
             size,
             memory_type,
-            heap: self.counters.heap_of(memory_type),
+            heap: self.heap_of(memory_type),
             memory: u64::from(number) + 1,
             object: u64::from(number) + 1,
             offset: 0,
         };
         self.tracks.output.memory(self.time, &operation)
+    }
+
+    fn heap_of(&self, memory_type: u32) -> u32 {
+        self.usage.heap_of(memory_type as usize).map_or(0, |it| it as u32)
     }
 
     /// Tells that a buffer or image is bound, or no longer. What of it is known is as in [`Usage::allocation`].
@@ -284,7 +288,7 @@ impl<O: Output> Timeline<O> {
             begins,
             size,
             memory_type,
-            heap: self.counters.heap_of(memory_type),
+            heap: self.heap_of(memory_type),
             memory: memory.map_or(0, |it| u64::from(it) + 1),
             object: u64::from(number) + 1,
             offset,
