@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,20 @@ def exact(trace: Trace, **settings: Any) -> ReplayReport:
     assert (report.failed_now.count, report.succeeded_now.count) == (0, 0), report
     assert report.skipped == {}, report.skipped
     return report
+
+
+def warned_while_recording(path: str | Path) -> list[str]:
+    """Warnings of a recording that is made until the first one, and a while longer."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        allocator = Allocator(SimulatedDevice("discrete-8gib"), record=path)
+        end = time.monotonic() + 30
+        while not caught and time.monotonic() < end:
+            allocator.create_buffer(64, TRANSFER).destroy()
+        for _ in range(1000):
+            allocator.create_buffer(64, TRANSFER).destroy()
+        allocator.close()
+    return [str(it.message) for it in caught]
 
 
 def check_replay(
@@ -311,4 +326,12 @@ class RoomProgram:
 
 
 CAN_ALIAS = AllocationCreateFlags.CAN_ALIAS
-__all__ = ["FAILURES", "Program", "RoomProgram", "begin", "check_replay", "exact"]
+__all__ = [
+    "FAILURES",
+    "Program",
+    "RoomProgram",
+    "begin",
+    "check_replay",
+    "exact",
+    "warned_while_recording",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -45,6 +47,16 @@ COMMAND = [shutil.which("vk-mem", path=Path(sys.executable).parent) or ""]
 """What starts `vk-mem`: the script of this interpreter, or the module where none was installed."""
 if not COMMAND[0]:
     COMMAND = [sys.executable, "-m", "vk_mem"]
+
+
+def tool(name: str) -> ModuleType:
+    """A program of the folder `tools`, as a module."""
+    tools = str(Path(__file__).parents[1] / "tools")
+    sys.path.insert(0, tools)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(tools)
 
 
 def pattern(size: int, seed: int = 0) -> bytes:

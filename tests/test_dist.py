@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import tool
 from systems import needs_a_shell
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +24,7 @@ Files = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def check_dist() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import check_dist
-    finally:
-        sys.path.pop(0)
-    return check_dist
+    return tool("check_dist")
 
 
 def metadata(check_dist: ModuleType) -> bytes:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import timelines
+from recorded_programs import warned_while_recording
 from support import LOSABLE, MAPPED, RANDOM, TAKES, TRANSFER
 from systems import lacks
 
@@ -208,16 +208,7 @@ def test_a_program_that_is_killed_leaves_what_it_has_done(tmp_path: Path) -> Non
 def test_a_full_disk_ends_it_with_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "a.pftrace"
     path.symlink_to("/dev/full")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        allocator = Allocator(SimulatedDevice("discrete-8gib"), record=path)
-        end = time.monotonic() + 30
-        while not caught and time.monotonic() < end:
-            allocator.create_buffer(64, TRANSFER).destroy()
-        for _ in range(1000):
-            allocator.create_buffer(64, TRANSFER).destroy()
-        allocator.close()
-    messages = [str(it.message) for it in caught]
+    messages = warned_while_recording(path)
     assert messages == [f"{path}: the recording has ended, as its file cannot be written"]
 
 

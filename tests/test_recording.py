@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from recorded_programs import warned_while_recording
 from support import MAPPED, TRANSFER, WRITE, run_python
 from systems import lacks
 
@@ -238,17 +239,7 @@ def test_wrong_rings(keywords: dict[str, object], message: str) -> None:
 
 @lacks(sys.platform != "linux", "disk that is always full")
 def test_a_full_disk_ends_the_recording_with_one_warning() -> None:
-    device = SimulatedDevice("discrete-8gib")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        allocator = Allocator(device, record="/dev/full")
-        end = time.monotonic() + 30
-        while not caught and time.monotonic() < end:
-            allocator.create_buffer(64, TRANSFER).destroy()
-        for _ in range(1000):
-            allocator.create_buffer(64, TRANSFER).destroy()
-        allocator.close()
-    messages = [str(it.message) for it in caught]
+    messages = warned_while_recording("/dev/full")
     assert messages == ["/dev/full: the recording has ended, as its file cannot be written"]
 
 

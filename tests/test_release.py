@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import tool
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -16,12 +16,7 @@ GOOD = "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-12-01\n\n### Added\n
 
 @pytest.fixture(scope="module")
 def check_release() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import check_release
-    finally:
-        sys.path.pop(0)
-    return check_release
+    return tool("check_release")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ EXIT_CODES = (
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
+PERFETTO = (".pftrace", ".perfetto-trace")
+"""Endings of timelines for ui.perfetto.dev."""
+
 
 class Output(Console):
     """A console that allows for a closed pipe."""

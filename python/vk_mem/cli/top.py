@@ -17,7 +17,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from vk_mem.cli.output import bar, fail, out, plain, print_json, say, table
+from vk_mem.cli.output import PERFETTO, bar, fail, out, plain, print_json, say, table
 from vk_mem.observe.serve import FORMAT
 from vk_mem.observe.tables import count_text, share_text, size_text, usage_text
 from vk_mem.text import known_size
@@ -110,7 +110,7 @@ def top(
             pass
         if record is not None:
             wait_for_end(client)
-            is_timeline = Path(record).suffix.lower() in (".pftrace", ".perfetto-trace")
+            is_timeline = Path(record).suffix.lower() in PERFETTO
             shown = "https://ui.perfetto.dev shows it" if is_timeline else f"vk-mem view {record}"
             say(f"{record} is recorded: {shown}")
 

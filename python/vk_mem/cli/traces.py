@@ -13,7 +13,7 @@ import typer
 
 import vk_mem
 from vk_mem._lazy import load as import_module
-from vk_mem.cli.output import Json, fail, out, plain, print_json, show, table, working
+from vk_mem.cli.output import PERFETTO, Json, fail, out, plain, print_json, show, table, working
 from vk_mem.debugging.sizes import size_of
 from vk_mem.errors import VkMemError
 from vk_mem.observe.tables import count_text, size_text
@@ -335,7 +335,7 @@ def export(
     least = None if allocations is None else size(allocations, "--allocations")
     if suffix in (".vkmem", ".csv"):
         return convert(trace, output)
-    if suffix not in (".pftrace", ".perfetto-trace", ".json"):
+    if suffix not in (*PERFETTO, ".json"):
         raise typer.BadParameter("FILE ends with .pftrace, .json, .vkmem or .csv")
     recording = read(trace)
     write = recording.to_chrome_json if suffix == ".json" else recording.to_perfetto
